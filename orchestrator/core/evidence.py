@@ -1,0 +1,178 @@
+"""Who counts as what: from tallies to the numbers that the gate judges.
+
+Rules:
+- Only tallies are read, never devices; the cost depends on stages and strata, not on the fleet.
+- For the halt: n is every exposed device of this evidence epoch, pending ones as successes; k its failures.
+- For passing: everything unresolved counts as failed.
+- Devices that never began (`unreached`, `refused`, `recalled`, `superseded`) are no evidence.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from orchestrator.core import gate
+from orchestrator.core.model import RELAPSED, Rollout, Tally, UpdateState
+from orchestrator.core.update import FAILURES, IN_FLIGHT, NEUTRAL, RESOLVED
+
+S = UpdateState
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known for the halt, in total or in one stratum.
+
+    Attributes:
+        stratum: hardware model, or "" for the total.
+        failures: k.
+        exposed: n.
+        e_value: e-value of k in n.
+        threshold: e-value at which the rollout halts.
+    """
+
+    stratum: str
+    failures: int
+    exposed: int
+    e_value: float
+    threshold: float
+
+    @property
+    def halts(self) -> bool:
+        """Whether this evidence halts the rollout."""
+        return self.e_value >= self.threshold
+
+
+@dataclass(frozen=True, slots=True)
+class StageCounts:
+    """The devices of one stage.
+
+    Attributes:
+        opened: devices taken into the stage.
+        pending: not yet offered.
+        in_flight: holding a slot.
+        reached: exposed devices, the basis of the resolved share.
+        resolved: reached devices that gave their evidence.
+        confirmed: of these, healthy.
+        failures: of these, failed.
+        unreached: never accepted.
+        lost: silent after the reboot, relapses included.
+    """
+
+    opened: int
+    pending: int
+    in_flight: int
+    reached: int
+    resolved: int
+    confirmed: int
+    failures: int
+    unreached: int
+    lost: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """What is known for passing the current stage.
+
+    Attributes:
+        failures: k, unresolved devices included.
+        exposed: n.
+        upper: upper bound of the failure rate.
+        limit: what the stage allows.
+    """
+
+    failures: int
+    exposed: int
+    upper: float
+    limit: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether the stage may pass."""
+        return self.upper <= self.limit
+
+
+def halt_evidence(rollout: Rollout, tally: Tally) -> tuple[Evidence, ...]:
+    """Return the evidence in total, then per stratum where there is more than one.
+
+    With one stratum both tests would be the same test, so the total takes the whole alpha; otherwise
+    half of it goes to the total and half is shared by the strata. Each resume after a halt halves it.
+    """
+    rule = rollout.plan.halt
+    alpha = rule.alpha / 2**rollout.epoch
+    failures: Counter[str] = Counter()
+    exposed: Counter[str] = Counter()
+    for key, count in tally.items():
+        if key.epoch != rollout.epoch:
+            continue
+        if key.state == RELAPSED or key.state in FAILURES:
+            failures[key.stratum] += count
+        if key.state != RELAPSED and key.state not in NEUTRAL:
+            exposed[key.stratum] += count
+    split = rollout.strata > 1
+    total = _evidence("", failures.total(), exposed.total(), rule.tolerated, (2 if split else 1) / alpha)
+    if not split:
+        return (total,)
+    return (
+        total,
+        *(
+            _evidence(stratum, failures[stratum], exposed[stratum], rule.tolerated, 2 * rollout.strata / alpha)
+            for stratum in sorted(failures.keys() | exposed.keys())
+        ),
+    )
+
+
+def stage_counts(tally: Tally, stage: int) -> StageCounts:
+    """Return the counts of one stage over all strata and epochs."""
+    states: Counter[str] = Counter()
+    for key, count in tally.items():
+        if key.stage == stage:
+            states[key.state] += count
+    relapsed = states.pop(RELAPSED, 0)
+    resolved = sum(states[state] for state in RESOLVED)
+    in_flight = sum(states[state] for state in IN_FLIGHT)
+    return StageCounts(
+        opened=states.total(),
+        pending=states[S.PENDING],
+        in_flight=in_flight,
+        reached=resolved + in_flight,
+        resolved=resolved,
+        confirmed=states[S.CONFIRMED],
+        failures=sum(states[state] for state in FAILURES),
+        unreached=states[S.UNREACHED],
+        lost=states[S.LOST] + relapsed,
+    )
+
+
+def in_flight(tally: Tally) -> int:
+    """Return how many slots are taken, over all stages."""
+    return sum(count for key, count in tally.items() if key.state in IN_FLIGHT)
+
+
+def opened(tally: Tally) -> int:
+    """Return how many devices all stages took so far."""
+    return sum(count for key, count in tally.items() if key.state != RELAPSED)
+
+
+def stage_bound(rollout: Rollout, tally: Tally) -> Bound:
+    """Return the bound that the current stage must meet, on all evidence of this epoch."""
+    failures = exposed = 0
+    for key, count in tally.items():
+        if key.epoch != rollout.epoch or key.state in NEUTRAL:
+            continue
+        if key.state == RELAPSED:
+            failures += count
+            continue
+        exposed += count
+        if key.state != S.CONFIRMED:
+            failures += count
+    limit = rollout.plan.stages[rollout.stage].limit
+    confidence = rollout.plan.confidence
+    if limit is None:
+        planned = sum(stage.base for stage in rollout.stages[: rollout.stage + 1])
+        limit = gate.default_limit(planned, confidence)
+    return Bound(failures, exposed, gate.upper_bound(failures, exposed, confidence), limit)
+
+
+def _evidence(stratum: str, failures: int, exposed: int, tolerated: float, threshold: float) -> Evidence:
+    return Evidence(stratum, failures, exposed, gate.e_value(failures, exposed, tolerated), threshold)

@@ -1,0 +1,381 @@
+"""The nouns of the project, as frozen data.
+
+Rules:
+- No behaviour beyond what follows from the fields; no I/O, no clock, no asyncio.
+- Times end in `_at` and are seconds since the Unix epoch (UTC); durations end in `_s`, sizes in `_bytes`.
+- Enum values are the words that are stored, sent and shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """An immutable payload whose statement was signed by the artifact key.
+
+    Attributes:
+        sha256: hash of the bytes, base64url without padding (43 characters).
+        size_bytes: exact size.
+        name: product name from the statement.
+        version: version for display from the statement.
+        rel: release counter from the statement; devices compare this, never the version.
+        sec: security epoch from the statement.
+        component: slot that the artifact belongs to.
+        hardware: hardware models it may run on.
+        format: payload format word from the statement (`raw` where none is named).
+        min_from: lowest running `rel` that may jump to this one.
+        statement: the signed statement, a JWS Compact token.
+        uri: where the bytes lie.
+        source_version: version pinned in that source.
+    """
+
+    sha256: str
+    size_bytes: int
+    name: str
+    version: str
+    rel: int
+    sec: int
+    component: str
+    hardware: tuple[str, ...]
+    format: str
+    min_from: int
+    statement: str
+    uri: str
+    source_version: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A set of artifacts of one version, offered to the hardware that they name.
+
+    Attributes:
+        name: unique identifier.
+        version: version for display, the same for all artifacts.
+        rel: release counter, the same for all artifacts.
+        artifacts: SHA-256 of each artifact; at most one for any hardware model.
+        created_at: when it was made.
+    """
+
+    name: str
+    version: str
+    rel: int
+    artifacts: tuple[str, ...]
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device as the registry knows it.
+
+    Attributes:
+        id: identifier, equal to its login at the broker.
+        model: hardware model.
+        groups: groups it belongs to, set by operators.
+        version: version it last said it runs.
+        rel: release counter it last said it runs.
+        registered_at: when it entered the registry.
+        seen_at: when it last said anything.
+        online: what its last connection state says; None if it never said.
+    """
+
+    id: str
+    model: str
+    groups: tuple[str, ...]
+    version: str
+    rel: int
+    registered_at: float
+    seen_at: float | None
+    online: bool | None
+
+
+class Delivery(StrEnum):
+    """How a trigger reaches a device."""
+
+    PUSH = "push"
+    POLL = "poll"
+    HYBRID = "hybrid"
+
+
+class Urgency(StrEnum):
+    """How urgent a rollout is; the wire carries its position in this list."""
+
+    BACKGROUND = "background"
+    NORMAL = "normal"
+    SECURITY = "security"
+    EMERGENCY = "emergency"
+
+
+class SizeKind(StrEnum):
+    """How a stage says how many devices it takes."""
+
+    COUNT = "count"
+    PPM = "ppm"
+    REST = "rest"
+
+
+@dataclass(frozen=True, slots=True)
+class StagePlan:
+    """What an operator wants of one stage.
+
+    Attributes:
+        kind: unit of `size`.
+        size: devices, or parts per million of the cohort; 0 with `rest`.
+        soak_s: how long a resolved stage must stay healthy before it may pass.
+        limit: largest upper bound of the failure rate with which the stage passes; None for the
+            default that a stage of its size can show (`gate.default_limit`).
+    """
+
+    kind: SizeKind
+    size: int
+    soak_s: float = 0.0
+    limit: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HaltRule:
+    """When evidence halts a rollout.
+
+    Attributes:
+        tolerated: failure rate p0 that is still acceptable, below 0.4.
+        alpha: probability that a rollout with a rate of at most p0 is ever halted by the e-process.
+        lost_after_reboot: whether the hard rule for devices lost after the reboot applies.
+        max_failures: plain threshold, failures in all; None for none.
+        max_failure_rate: plain threshold, failures per resolved device; None for none.
+        min_sample: resolved devices before `max_failure_rate` is judged.
+    """
+
+    tolerated: float = 0.01
+    alpha: float = 0.05
+    lost_after_reboot: bool = True
+    max_failures: int | None = None
+    max_failure_rate: float | None = None
+    min_sample: int = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """How long a device may take for each phase of an update, in seconds.
+
+    Attributes:
+        accept_s: from the offer to the acceptance; silence until here is no evidence.
+        download_s: from the acceptance to the verified download.
+        install_s: from the download to the reboot.
+        confirm_s: from the reboot to the healthy report.
+    """
+
+    accept_s: float = 86_400.0
+    download_s: float = 3_600.0
+    install_s: float = 900.0
+    confirm_s: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How one release is brought to one cohort.
+
+    Attributes:
+        name: unique identifier of the rollout.
+        release: name of the release.
+        stages: at least one.
+        delivery: push, poll or hybrid.
+        urgency: how urgent.
+        models: hardware models to take; empty for every model that the release supports.
+        groups: groups of which a device must be in at least one; empty for all.
+        in_flight: largest number of devices that may be updating at once.
+        halt: when evidence halts it.
+        deadlines: how long each phase may take.
+        confidence: of the upper bound that a stage needs to pass.
+        resolved_share: share of the reached devices that must be resolved before a stage is judged.
+        max_unreached: largest share of a stage that may stay unreached without asking a person.
+        seed: fixes the cohort order for rehearsals; None for a fresh secret per rollout.
+    """
+
+    name: str
+    release: str
+    stages: tuple[StagePlan, ...]
+    delivery: Delivery = Delivery.HYBRID
+    urgency: Urgency = Urgency.NORMAL
+    models: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    in_flight: int = 100
+    halt: HaltRule = field(default_factory=HaltRule)
+    deadlines: Deadlines = field(default_factory=Deadlines)
+    confidence: float = 0.95
+    resolved_share: float = 0.95
+    max_unreached: float = 0.5
+    seed: int | None = None
+
+
+class Phase(StrEnum):
+    """Where a rollout stands."""
+
+    DRAFT = "draft"
+    PREPARING = "preparing"
+    RUNNING = "running"
+    PAUSED = "paused"
+    HALTED = "halted"
+    INCONCLUSIVE = "inconclusive"
+    DONE = "done"
+    ABORTED = "aborted"
+
+
+class UpdateState(StrEnum):
+    """Where one device stands in one rollout."""
+
+    PENDING = "pending"
+    OFFERED = "offered"
+    UNREACHED = "unreached"
+    REFUSED = "refused"
+    ACCEPTED = "accepted"
+    DOWNLOADED = "downloaded"
+    RECALLING = "recalling"
+    RECALLED = "recalled"
+    TOO_LATE = "too_late"
+    INSTALLED = "installed"
+    RUNNING = "running"
+    CONFIRMED = "confirmed"
+    EXPIRED = "expired"
+    LOST = "lost"
+    FAILED = "failed"
+    ROLLED_BACK = "rolled_back"
+    SUPERSEDED = "superseded"
+
+
+RELAPSED = "relapsed"
+"""Tally word for a failure after confirmation in a stage that was judged already."""
+
+
+class TallyKey(NamedTuple):
+    """What one tally counts: updates of a stage and stratum in one state.
+
+    Attributes:
+        epoch: evidence epoch in which the device was offered the release.
+        stage: stage index.
+        stratum: hardware model.
+        state: an `UpdateState` value, or `RELAPSED`.
+    """
+
+    epoch: int
+    stage: int
+    stratum: str
+    state: str
+
+
+Tally = Mapping[TallyKey, int]
+"""Counts of updates by key; keys that count nothing may be missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why something stands where it stands.
+
+    Attributes:
+        code: stable word.
+        text: a sentence for a person.
+    """
+
+    code: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage of a rollout that was started.
+
+    Attributes:
+        base: devices that the plan gives it.
+        target: devices it shall have, `base` plus extensions.
+        opened_at: when its first device could be offered the release, or None.
+        resolved_at: when enough of its devices were first resolved, or None.
+        passed_at: when it was judged as passed, or None.
+    """
+
+    base: int
+    target: int
+    opened_at: float | None = None
+    resolved_at: float | None = None
+    passed_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """One plan bringing one release to one cohort.
+
+    Attributes:
+        id: number, as in the trigger's `cid`.
+        plan: what was asked for.
+        phase: where it stands.
+        reason: why it stands there.
+        actor: who moved it there.
+        moved_at: when it moved there.
+        version: rises with every change of the phase; a trigger sealed under an older one is void.
+        stage: index of the current stage.
+        stages: one per stage of the plan, empty until the cohort is known.
+        cohort_size: devices in the cohort, None until it is known.
+        strata: hardware models in the cohort.
+        epoch: evidence epoch; a resume after a halt opens the next one.
+    """
+
+    id: int
+    plan: Plan
+    phase: Phase
+    reason: Reason
+    actor: str
+    moved_at: float
+    version: int = 1
+    stage: int = 0
+    stages: tuple[Stage, ...] = ()
+    cohort_size: int | None = None
+    strata: int = 1
+    epoch: int = 0
+
+    @property
+    def current(self) -> Stage:
+        """The stage that is open now."""
+        return self.stages[self.stage]
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """One device's journey in one rollout.
+
+    Attributes:
+        id: number, as in the trigger's `att`.
+        rollout_id: the rollout.
+        device_id: the device.
+        stage: stage in which the device was opened.
+        stratum: hardware model.
+        rel: release counter that the device must run in the end.
+        state: where it stands.
+        state_at: since when.
+        epoch: evidence epoch in which it was offered.
+        attempt: number of the attempt, from 1.
+        begun: whether the device has ever said that it began this attempt.
+        deadline_at: when silence will be judged, or None.
+        progress: percent downloaded.
+        code: reason code of the device or of ours, "" if none.
+        relapsed_stage: stage that was current when it failed after confirmation, or None.
+        relapsed_epoch: evidence epoch then.
+    """
+
+    id: int
+    rollout_id: int
+    device_id: str
+    stage: int
+    stratum: str
+    rel: int
+    state: UpdateState
+    state_at: float
+    epoch: int = 0
+    attempt: int = 1
+    begun: bool = False
+    deadline_at: float | None = None
+    progress: int = 0
+    code: str = ""
+    relapsed_stage: int | None = None
+    relapsed_epoch: int = 0

@@ -1,0 +1,347 @@
+"""One rollout: phases as a table, and the decision what to do next.
+
+Rules:
+- `operate` (a person) and `step` (evidence and time) both answer with a `Decision`; an automatic halt
+  and an operator's halt are the same move and have the same effects.
+- No function sees the fleet: decisions read the rollout, its tallies and `now`.
+- A phase that is not running offers nothing. Evidence halts a paused rollout as well.
+- Missing data holds: nothing here turns silence into progress.
+- Every decision says why, also the decision to wait.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from orchestrator.core import cohort, evidence, gate
+from orchestrator.core.evidence import Bound, Evidence, StageCounts
+from orchestrator.core.model import Phase, Plan, Reason, Rollout, SizeKind, Stage, Tally
+from orchestrator.errors import ConflictError, RequestError
+
+RAMP_START = 10
+"""Slots a stage begins with; more are earned by confirmed devices."""
+
+LARGEST_EXTENSION = 3
+"""A stage is extended to at most this multiple of its planned size."""
+
+
+class Command(StrEnum):
+    """What a person may do to a rollout."""
+
+    START = "start"
+    PAUSE = "pause"
+    RESUME = "resume"
+    HALT = "halt"
+    ABORT = "abort"
+
+
+P = Phase
+C = Command
+
+TABLE: dict[Phase, dict[Command, Phase]] = {
+    P.DRAFT: {C.START: P.PREPARING, C.ABORT: P.ABORTED},
+    P.PREPARING: {C.PAUSE: P.PAUSED, C.HALT: P.HALTED, C.ABORT: P.ABORTED},
+    P.RUNNING: {C.PAUSE: P.PAUSED, C.HALT: P.HALTED, C.ABORT: P.ABORTED},
+    P.PAUSED: {C.RESUME: P.RUNNING, C.HALT: P.HALTED, C.ABORT: P.ABORTED},
+    P.HALTED: {C.RESUME: P.RUNNING, C.ABORT: P.ABORTED},
+    P.INCONCLUSIVE: {C.RESUME: P.RUNNING, C.HALT: P.HALTED, C.ABORT: P.ABORTED},
+    P.DONE: {},
+    P.ABORTED: {},
+}
+"""Every legal command; `RUNNING` means `PREPARING` while the cohort is not known."""
+
+JUDGED = frozenset({P.RUNNING, P.PAUSED, P.INCONCLUSIVE})
+"""Phases in which evidence can halt."""
+
+FINISHED = frozenset({P.DONE, P.ABORTED})
+"""Phases that are never left."""
+
+_RESULT = {C.START: (P.PREPARING, P.RUNNING), C.PAUSE: (P.PAUSED,), C.RESUME: (P.RUNNING, P.PREPARING)}
+_RESULT |= {C.HALT: (P.HALTED,), C.ABORT: (P.ABORTED,)}
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """Offer the release to the next `count` pending devices of the current stage."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Take the next `count` devices of the cohort into the current stage."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare:
+    """Find out how large the cohort is."""
+
+
+@dataclass(frozen=True, slots=True)
+class VoidQueued:
+    """Withdraw every trigger that is not claimed for sending; its device is pending again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """Recall every device that was offered the release and has not installed it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Return:
+    """Make recalled devices pending again, without burning an attempt."""
+
+
+Effect = Offer | Open | Prepare | VoidQueued | Recall | Return
+
+
+_EFFECTS: dict[Command, tuple[Effect, ...]] = {
+    C.START: (Prepare(),),
+    C.PAUSE: (VoidQueued(),),
+    C.HALT: (VoidQueued(), Recall()),
+    C.ABORT: (VoidQueued(), Recall()),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What follows from a command, or from evidence and time.
+
+    Attributes:
+        rollout: the rollout as it shall be saved; the same object if nothing changed.
+        effects: what to do in the same transaction, in this order.
+        reason: why, also where nothing changes.
+        wake_at: the next time at which time alone could change the answer, or None.
+    """
+
+    rollout: Rollout
+    effects: tuple[Effect, ...]
+    reason: Reason
+    wake_at: float | None = None
+
+
+def operate(rollout: Rollout, command: Command, *, actor: str, reason: str, now: float) -> Decision:
+    """Carry out a command of a person. Repeating one that already holds changes nothing.
+
+    Args:
+        rollout: the rollout as it stands.
+        command: what the person wants.
+        actor: who it is.
+        reason: why; needed to resume a halted or inconclusive rollout.
+        now: present time.
+
+    Raises:
+        ConflictError: the phase does not allow it.
+        RequestError: a reason is needed.
+    """
+    target = TABLE[rollout.phase].get(command)
+    if target is None:
+        if rollout.phase in _RESULT[command]:
+            return Decision(rollout, (), Reason("unchanged", f"it is {rollout.phase} already"))
+        allowed = ", ".join(TABLE[rollout.phase]) or "nothing"
+        raise ConflictError(f"cannot {command} a rollout that is {rollout.phase}; possible: {allowed}")
+    if command is C.RESUME and rollout.phase in (P.HALTED, P.INCONCLUSIVE) and not reason.strip():
+        raise RequestError(f"resuming a rollout that is {rollout.phase} needs a reason", code="reason_needed")
+    if command is C.RESUME:
+        return _resume(rollout, actor, reason, now)
+    why = Reason(f"operator_{command}", reason.strip() or f"{command} by {actor}")
+    return Decision(move(rollout, target, why, actor, now), _EFFECTS[command], why)
+
+
+def prepared(rollout: Rollout, cohort_size: int, strata: int, now: float) -> Decision:
+    """Begin to run, now that the cohort is known.
+
+    Args:
+        rollout: a rollout that is preparing.
+        cohort_size: devices in the cohort; none sends the rollout back to draft.
+        strata: hardware models among them.
+        now: present time.
+    """
+    if cohort_size == 0:
+        why = Reason("empty_cohort", "no registered device matches the plan; start again when there are some")
+        return Decision(move(rollout, P.DRAFT, why, "orchestrator", now), (), why)
+    why = Reason("prepared", f"{cohort_size} devices in {len(rollout.plan.stages)} stages")
+    known = replace(
+        rollout,
+        stages=cohort.stages_for(rollout.plan, cohort_size),
+        cohort_size=cohort_size,
+        strata=max(strata, 1),
+    )
+    return Decision(move(known, P.RUNNING, why, "orchestrator", now), (), why)
+
+
+def exhausted(rollout: Rollout, tally: Tally) -> Rollout:
+    """Correct the cohort when fewer devices than expected were left to open."""
+    found = evidence.opened(tally)
+    stage = replace(rollout.current, target=evidence.stage_counts(tally, rollout.stage).opened)
+    return replace(_with_stage(rollout, stage), cohort_size=found)
+
+
+def step(rollout: Rollout, tally: Tally, now: float, *, hearing: bool = True) -> Decision:
+    """Decide what evidence and time ask for.
+
+    Args:
+        rollout: the rollout as it stands.
+        tally: all its tallies.
+        now: present time.
+        hearing: whether devices can reach the daemon; if not, nothing is offered and nothing passes,
+            because missing reports would look like health.
+    """
+    if rollout.phase is P.PREPARING:
+        return Decision(rollout, (Prepare(),), Reason("preparing", "the cohort is being counted"))
+    if rollout.phase not in JUDGED or not rollout.stages:
+        return Decision(rollout, (), rollout.reason)
+    counts = evidence.stage_counts(tally, rollout.stage)
+    alarm = _alarm(rollout, tally, counts)
+    if alarm is not None:
+        halted = move(rollout, P.HALTED, alarm, "orchestrator", now)
+        return Decision(halted, (VoidQueued(), Recall()), alarm)
+    if rollout.phase is not P.RUNNING:
+        return Decision(rollout, (), rollout.reason)
+    if not hearing:
+        return Decision(rollout, (), Reason("deaf", "the link to the devices is down; the rollout holds"))
+    return _progress(rollout, tally, counts, now)
+
+
+def move(rollout: Rollout, phase: Phase, reason: Reason, actor: str, now: float) -> Rollout:
+    """Return the rollout in another phase; every sealed trigger of the old version is void."""
+    return replace(rollout, phase=phase, reason=reason, actor=actor, moved_at=now, version=rollout.version + 1)
+
+
+def slots(plan: Plan, confirmed: int) -> int:
+    """Return how many devices may be in flight in a stage with so many confirmed."""
+    return min(plan.in_flight, max(RAMP_START, confirmed))
+
+
+def _resume(rollout: Rollout, actor: str, reason: str, now: float) -> Decision:
+    why = Reason("operator_resume", reason.strip() or f"resume by {actor}")
+    if rollout.cohort_size is None:
+        return Decision(move(rollout, P.PREPARING, why, actor, now), (Prepare(),), why)
+    resumed = move(rollout, P.RUNNING, why, actor, now)
+    if rollout.phase is P.HALTED:
+        resumed = replace(resumed, epoch=rollout.epoch + 1)
+    if rollout.phase is P.INCONCLUSIVE:
+        resumed = _next_stage(resumed, now, why).rollout
+    return Decision(resumed, (Return(),), why)
+
+
+def _alarm(rollout: Rollout, tally: Tally, counts: StageCounts) -> Reason | None:
+    rule = rollout.plan.halt
+    found = evidence.halt_evidence(rollout, tally)
+    worst = next((item for item in found if item.halts), None)
+    if worst is not None:
+        return Reason("evidence", _evidence_text(worst, rule.tolerated))
+    limit = gate.lost_limit(max(counts.opened, rollout.current.target)) if rule.lost_after_reboot else None
+    if limit is not None and counts.lost >= limit:
+        text = f"{counts.lost} of {counts.opened} devices of this stage were lost after the reboot; {limit} halt it"
+        return Reason("lost_after_reboot", text)
+    return _plain_alarm(rollout, found[0], tally)
+
+
+def _plain_alarm(rollout: Rollout, total: Evidence, tally: Tally) -> Reason | None:
+    rule = rollout.plan.halt
+    if rule.max_failures is not None and total.failures >= rule.max_failures:
+        return Reason("max_failures", f"{total.failures} failures; the plan allows fewer than {rule.max_failures}")
+    if rule.max_failure_rate is not None:
+        confirmed = sum(n for key, n in tally.items() if key.epoch == rollout.epoch and key.state == "confirmed")
+        resolved = total.failures + confirmed
+        if resolved >= rule.min_sample and total.failures >= rule.max_failure_rate * resolved:
+            text = f"{total.failures} of {resolved} failed; the plan allows less than {rule.max_failure_rate:.1%}"
+            return Reason("max_failure_rate", text)
+    return None
+
+
+def _evidence_text(item: Evidence, tolerated: float) -> str:
+    where = f" on {item.stratum}" if item.stratum else ""
+    return (
+        f"{item.failures} failures in {item.exposed} devices{where}: the evidence against a failure rate of at most "
+        f"{tolerated:.2%} is {item.e_value:.3g}, the limit {item.threshold:.3g}"
+    )
+
+
+def _progress(rollout: Rollout, tally: Tally, counts: StageCounts, now: float) -> Decision:
+    stage = rollout.current
+    if counts.opened < stage.target:
+        missing = stage.target - counts.opened
+        return Decision(rollout, (Open(missing),), Reason("opening", f"{missing} devices are being taken in"))
+    if stage.opened_at is None:
+        rollout = _with_stage(rollout, replace(stage, opened_at=now))
+    free = slots(rollout.plan, counts.confirmed) - evidence.in_flight(tally)
+    if counts.pending and free > 0:
+        count = min(free, counts.pending)
+        return Decision(rollout, (Offer(count),), Reason("offering", f"{count} more devices are offered the release"))
+    if counts.pending:
+        text = f"{counts.pending} devices wait for a slot; {evidence.in_flight(tally)} are in flight"
+        return Decision(rollout, (), Reason("slots_taken", text))
+    return _judge(rollout, tally, counts, now)
+
+
+def _judge(rollout: Rollout, tally: Tally, counts: StageCounts, now: float) -> Decision:
+    plan, stage = rollout.plan, rollout.current
+    if counts.resolved < plan.resolved_share * counts.reached:
+        text = f"{counts.reached - counts.resolved} of {counts.reached} devices have not given their evidence yet"
+        rollout = rollout if stage.resolved_at is None else _with_stage(rollout, replace(stage, resolved_at=None))
+        return Decision(rollout, (), Reason("unresolved", text))
+    if stage.resolved_at is None:
+        rollout = _with_stage(rollout, replace(stage, resolved_at=now))
+    resolved_at = rollout.current.resolved_at
+    assert resolved_at is not None
+    soaked_at = resolved_at + plan.stages[rollout.stage].soak_s
+    if now < soaked_at:
+        return Decision(rollout, (), Reason("soaking", "the stage is healthy and soaks"), soaked_at)
+    if counts.opened and counts.unreached > plan.max_unreached * counts.opened:
+        text = f"{counts.unreached} of {counts.opened} devices were never reached; the plan allows {plan.max_unreached:.0%}"
+        return _ask(rollout, Reason("unreached", text), now)
+    last = rollout.stage + 1 == len(rollout.stages)
+    if last and evidence.in_flight(tally):
+        return Decision(rollout, (), Reason("finishing", f"{evidence.in_flight(tally)} devices are still updating"))
+    bound = evidence.stage_bound(rollout, tally)
+    if bound.holds or stage.target == 0:
+        return _next_stage(rollout, now, Reason("passed", _bound_text(bound)))
+    return _extend(rollout, tally, counts, bound, now)
+
+
+def _extend(rollout: Rollout, tally: Tally, counts: StageCounts, bound: Bound, now: float) -> Decision:
+    if counts.in_flight:
+        return Decision(rollout, (), Reason("unresolved", f"{counts.in_flight} devices are still updating"))
+    stage = rollout.current
+    needed = gate.devices_needed(bound.failures, bound.limit, rollout.plan.confidence)
+    more = None if needed is None else max(needed - bound.exposed, 1)
+    left = (rollout.cohort_size or 0) - evidence.opened(tally)
+    if more is None or more > left or stage.target + more > LARGEST_EXTENSION * stage.base:
+        text = f"{_bound_text(bound)}; {more if more is not None else 'no number of'} more devices would be needed"
+        return _ask(rollout, Reason("inconclusive", text), now)
+    longer = replace(stage, target=stage.target + more, resolved_at=None)
+    why = Reason("extended", f"{_bound_text(bound)}; {more} more devices can settle it")
+    return Decision(_with_stage(rollout, longer), (Open(more),), why)
+
+
+def _next_stage(rollout: Rollout, now: float, why: Reason) -> Decision:
+    passed = _with_stage(rollout, replace(rollout.current, passed_at=now))
+    if rollout.stage + 1 == len(rollout.stages):
+        return Decision(move(passed, P.DONE, why, rollout.actor, now), (), why)
+    onward = replace(passed, stage=rollout.stage + 1)
+    left = (rollout.cohort_size or 0) - sum(stage.target for stage in onward.stages[: onward.stage])
+    takes_rest = rollout.plan.stages[onward.stage].kind is SizeKind.REST
+    target = max(left if takes_rest else min(onward.current.base, left), 0)
+    return Decision(_with_stage(onward, replace(onward.current, target=target)), (), why, now)
+
+
+def _ask(rollout: Rollout, why: Reason, now: float) -> Decision:
+    return Decision(move(rollout, P.INCONCLUSIVE, why, "orchestrator", now), (VoidQueued(),), why)
+
+
+def _bound_text(bound: Bound) -> str:
+    return (
+        f"{bound.failures} failures in {bound.exposed} devices prove a failure rate of at most {bound.upper:.1%}; "
+        f"this stage allows {bound.limit:.1%}"
+    )
+
+
+def _with_stage(rollout: Rollout, stage: Stage) -> Rollout:
+    stages = list(rollout.stages)
+    stages[rollout.stage] = stage
+    return replace(rollout, stages=tuple(stages))

@@ -1,0 +1,258 @@
+"""One device in one rollout: `(state, fact) -> state`, as a table.
+
+Rules:
+- What a device says about one attempt climbs a ladder and never comes down, so that every order and
+  every repetition of its reports ends in the same state; failure is the top rung.
+- Silence is judged by the daemon: before the device began it is no evidence (`unreached`), after the
+  reboot the device is `lost`, in between the update is `expired`.
+- A pair that is not in the table is ignored with a reason, never an error: devices repeat and reorder.
+- `contributions` says what one update adds to the tallies; the recorder writes differences of it and
+  the doctor sums it, so the two cannot disagree.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from orchestrator.core.model import RELAPSED, Deadlines, TallyKey, Update, UpdateState
+
+S = UpdateState
+
+
+class FactKind(StrEnum):
+    """What a report, a timer or a command means to the table."""
+
+    ACCEPTED = "accepted"
+    PROGRESS = "progress"
+    DOWNLOADED = "downloaded"
+    INSTALLED = "installed"
+    RUNNING = "running"
+    CONFIRMED = "confirmed"
+    FAILED = "failed"
+    ROLLED_BACK = "rolled_back"
+    REFUSED = "refused"
+    RECALLED = "recalled"
+    TOO_LATE = "too_late"
+    OFFER = "offer"
+    WITHDRAW = "withdraw"
+    RECALL = "recall"
+    UNANSWERED = "unanswered"
+    SILENT = "silent"
+    RETURN = "return"
+    SUPERSEDE = "supersede"
+
+
+F = FactKind
+
+LADDER: tuple[UpdateState, ...] = (
+    S.OFFERED,
+    S.UNREACHED,
+    S.REFUSED,
+    S.ACCEPTED,
+    S.DOWNLOADED,
+    S.RECALLING,
+    S.RECALLED,
+    S.TOO_LATE,
+    S.INSTALLED,
+    S.RUNNING,
+    S.CONFIRMED,
+    S.EXPIRED,
+    S.LOST,
+    S.FAILED,
+    S.ROLLED_BACK,
+)
+
+_SAID: dict[FactKind, UpdateState] = {
+    F.REFUSED: S.REFUSED,
+    F.ACCEPTED: S.ACCEPTED,
+    F.PROGRESS: S.ACCEPTED,
+    F.DOWNLOADED: S.DOWNLOADED,
+    F.RECALLED: S.RECALLED,
+    F.TOO_LATE: S.TOO_LATE,
+    F.INSTALLED: S.INSTALLED,
+    F.RUNNING: S.RUNNING,
+    F.CONFIRMED: S.CONFIRMED,
+    F.FAILED: S.FAILED,
+    F.ROLLED_BACK: S.ROLLED_BACK,
+}
+
+_DECIDED: dict[UpdateState, dict[FactKind, UpdateState]] = {
+    S.PENDING: {F.OFFER: S.OFFERED, F.SUPERSEDE: S.SUPERSEDED},
+    S.OFFERED: {
+        F.WITHDRAW: S.PENDING,
+        F.RECALL: S.RECALLING,
+        F.UNANSWERED: S.UNREACHED,
+        F.SUPERSEDE: S.SUPERSEDED,
+    },
+    S.UNREACHED: {F.RETURN: S.PENDING, F.SUPERSEDE: S.SUPERSEDED},
+    S.RECALLED: {F.RETURN: S.PENDING, F.SUPERSEDE: S.SUPERSEDED},
+    S.ACCEPTED: {F.RECALL: S.RECALLING, F.SILENT: S.EXPIRED},
+    S.DOWNLOADED: {F.RECALL: S.RECALLING, F.SILENT: S.EXPIRED},
+    S.RECALLING: {F.UNANSWERED: S.UNREACHED, F.SILENT: S.EXPIRED},
+    S.TOO_LATE: {F.SILENT: S.EXPIRED},
+    S.INSTALLED: {F.SILENT: S.LOST},
+    S.RUNNING: {F.SILENT: S.LOST},
+}
+
+
+def _build_table() -> dict[UpdateState, dict[FactKind, UpdateState]]:
+    rung = {state: height for height, state in enumerate(LADDER)}
+    table = {state: dict(_DECIDED.get(state, {})) for state in UpdateState}
+    for state in LADDER:
+        table[state].update({fact: to for fact, to in _SAID.items() if rung[to] > rung[state]})
+    return table
+
+
+TABLE = _build_table()
+"""Every legal move; a pair that is missing is ignored."""
+
+IN_FLIGHT = frozenset({S.OFFERED, S.ACCEPTED, S.DOWNLOADED, S.RECALLING, S.TOO_LATE, S.INSTALLED, S.RUNNING})
+"""States that hold an in-flight slot."""
+
+FAILURES = frozenset({S.EXPIRED, S.LOST, S.FAILED, S.ROLLED_BACK})
+"""States that count as a failed device; none of them is ever left for one that does not."""
+
+RESOLVED = FAILURES | {S.CONFIRMED}
+"""States in which a reached device has given its evidence."""
+
+NEUTRAL = frozenset({S.PENDING, S.UNREACHED, S.REFUSED, S.RECALLED, S.SUPERSEDED})
+"""States that are no evidence: the device never ran, or never began, the new release."""
+
+_BEGUN = frozenset(_SAID) - {F.REFUSED, F.RECALLED}
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """What happened to one update.
+
+    Attributes:
+        kind: what.
+        attempt: attempt that a device speaks of; None for facts of the daemon.
+        code: reason code, "" if none.
+        rel: release counter that the device says it runs, if it says so.
+        progress: percent downloaded, if it says so.
+    """
+
+    kind: FactKind
+    attempt: int | None = None
+    code: str = ""
+    rel: int | None = None
+    progress: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What `apply` must know of the rollout.
+
+    Attributes:
+        deadlines: how long each phase may take.
+        stage: index of the current stage; earlier ones are judged.
+        epoch: present evidence epoch.
+    """
+
+    deadlines: Deadlines
+    stage: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """A fact that changes nothing.
+
+    Attributes:
+        reason: stable word.
+    """
+
+    reason: str
+
+
+def apply(update: Update, fact: Fact, context: Context, now: float) -> Update | Ignored:
+    """Fold one fact into an update.
+
+    Args:
+        update: the update as it stands.
+        fact: what happened.
+        context: the rollout's deadlines, current stage and epoch.
+        now: present time.
+
+    Returns:
+        The new update, or `Ignored` with `other_attempt`, `repeated` or `not_offered`.
+    """
+    if fact.attempt is not None and fact.attempt != update.attempt:
+        return Ignored("other_attempt")
+    fact = _read_running_release(update, fact)
+    state = TABLE[update.state].get(fact.kind)
+    if state is None:
+        return _note(update, fact)
+    begun = update.begun or fact.kind in _BEGUN
+    moved = replace(
+        update,
+        state=state,
+        state_at=now,
+        begun=begun and state is not S.PENDING,
+        code=fact.code,
+        progress=max(update.progress, fact.progress),
+        deadline_at=_deadline(update, state, context.deadlines, now),
+    )
+    if fact.kind is F.OFFER:
+        return replace(moved, epoch=context.epoch, progress=0)
+    if update.state is S.CONFIRMED and update.stage < context.stage:
+        return replace(moved, relapsed_stage=context.stage, relapsed_epoch=context.epoch)
+    return moved
+
+
+def silence(update: Update) -> FactKind:
+    """Return what a passed deadline means for this update."""
+    if update.state is S.OFFERED or (update.state is S.RECALLING and not update.begun):
+        return F.UNANSWERED
+    return F.SILENT
+
+
+def contributions(update: Update) -> tuple[TallyKey, ...]:
+    """Return the tallies in which this update counts once each."""
+    if update.relapsed_stage is None:
+        return (TallyKey(update.epoch, update.stage, update.stratum, update.state),)
+    return (
+        TallyKey(update.epoch, update.stage, update.stratum, S.CONFIRMED),
+        TallyKey(update.relapsed_epoch, update.relapsed_stage, update.stratum, RELAPSED),
+    )
+
+
+def tally_changes(before: Update | None, after: Update) -> Counter[TallyKey]:
+    """Return what the tallies change by when `before` becomes `after` (None: a new update)."""
+    changes = Counter(contributions(after))
+    if before is not None:
+        changes.subtract(contributions(before))
+    return Counter({key: change for key, change in changes.items() if change})
+
+
+def _read_running_release(update: Update, fact: Fact) -> Fact:
+    """A device that says healthy but runs something else has not taken the update."""
+    if fact.kind in (F.CONFIRMED, F.RUNNING) and fact.rel != update.rel:
+        return replace(fact, kind=F.FAILED, code="wrong_release")
+    return fact
+
+
+def _note(update: Update, fact: Fact) -> Update | Ignored:
+    """Keep what a fact says besides the state: that the device began, and how far it is."""
+    if update.state is S.PENDING or update.state not in IN_FLIGHT or fact.kind not in _BEGUN:
+        return Ignored("not_offered" if update.state is S.PENDING else "repeated")
+    noted = replace(update, begun=True, progress=max(update.progress, fact.progress))
+    return Ignored("repeated") if noted == update else noted
+
+
+def _deadline(update: Update, state: UpdateState, limits: Deadlines, now: float) -> float | None:
+    if state is S.RUNNING and update.state is S.INSTALLED:
+        return update.deadline_at  # the time to confirm counts from the reboot
+    seconds = {
+        S.OFFERED: limits.accept_s,
+        S.ACCEPTED: limits.download_s,
+        S.DOWNLOADED: limits.install_s,
+        S.RECALLING: limits.accept_s,
+        S.TOO_LATE: limits.install_s + limits.confirm_s,
+        S.INSTALLED: limits.confirm_s,
+        S.RUNNING: limits.confirm_s,
+    }.get(state)
+    return None if seconds is None else now + seconds

@@ -1,0 +1,1 @@
+"""Simulated devices and fleets; they share the wire format with the server and nothing else."""

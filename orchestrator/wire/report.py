@@ -1,0 +1,191 @@
+"""What devices say: reports, hellos and last wills, as JSON of at most 2 KiB.
+
+Rules:
+- `decode_*` either returns a whole valid value or raises `PayloadError`; it never guesses.
+- Unknown members are ignored, so that newer devices keep talking to older daemons.
+- A report is identified by (`att`, `boot`, `n`): a device that repeats itself repeats these three.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import Annotated, TypeVar
+
+import msgspec
+
+from orchestrator.errors import PayloadError
+from orchestrator.wire.topics import is_identifier
+
+MAX_REPORT_BYTES = 2048
+_ATTEMPT = re.compile(r"[1-9][0-9]{0,17}\.[1-9][0-9]{0,3}")
+_CODE = re.compile(r"[a-z][a-z0-9_]{0,47}")
+
+Short = Annotated[str, msgspec.Meta(max_length=64)]
+Counter = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
+
+
+class Kind(StrEnum):
+    """What one report says about one attempt."""
+
+    ACCEPTED = "accepted"
+    PROGRESS = "progress"
+    DOWNLOADED = "downloaded"
+    INSTALLED = "installed"
+    RUNNING = "running"
+    CONFIRMED = "confirmed"
+    FAILED = "failed"
+    ROLLED_BACK = "rolled_back"
+    REFUSED = "refused"
+    RECALLED = "recalled"
+    TOO_LATE = "too_late"
+
+
+class Report(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One statement of a device about one attempt.
+
+    Attributes:
+        v: format version, 1.
+        dev: device identifier; must equal the topic segment or the HTTP identity.
+        att: attempt as in the trigger, `<update>.<attempt>`.
+        boot: identifier of the device's present boot, chosen by the device.
+        n: counter of reports within that boot, from 0.
+        kind: what is said.
+        ver: version that runs now, for display.
+        rel: release counter that runs now; needed with `running` and `confirmed`.
+        seq: `seq` of the trigger or recall that this answers.
+        pct: progress in percent, with `progress`.
+        code: stable reason code, with `failed`, `rolled_back`, `refused`.
+        msg: short text for a person, never judged.
+        boots: the device's boot counter.
+        bat: battery in percent.
+        sha: first characters of the running image's SHA-256 in base64url.
+    """
+
+    v: Annotated[int, msgspec.Meta(ge=1, le=1)]
+    dev: Short
+    att: Short
+    boot: Short
+    n: Counter
+    kind: Kind
+    ver: Short = ""
+    rel: Counter | None = None
+    seq: Counter | None = None
+    pct: Annotated[int, msgspec.Meta(ge=0, le=100)] | None = None
+    code: Annotated[str, msgspec.Meta(max_length=48)] = ""
+    msg: Annotated[str, msgspec.Meta(max_length=512)] = ""
+    boots: Counter | None = None
+    bat: Annotated[int, msgspec.Meta(ge=0, le=100)] | None = None
+    sha: Short = ""
+
+    @property
+    def update_id(self) -> int:
+        """Identifier of the update that `att` names."""
+        return int(self.att.partition(".")[0])
+
+    @property
+    def attempt(self) -> int:
+        """Number of the attempt that `att` names."""
+        return int(self.att.partition(".")[2])
+
+
+class Hello(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a device says of itself when it connects, and whenever that changes.
+
+    Attributes:
+        v: format version, 1.
+        dev: device identifier; must equal the topic segment or the HTTP identity.
+        model: hardware model identifier.
+        ver: version that runs now, for display.
+        rel: release counter that runs now.
+        boot: identifier of the present boot.
+        boots: the device's boot counter.
+        groups: groups the device believes to be in (display only, never a permission).
+        bat: battery in percent.
+    """
+
+    v: Annotated[int, msgspec.Meta(ge=1, le=1)]
+    dev: Short
+    model: Short
+    ver: Short = ""
+    rel: Counter = 0
+    boot: Short = ""
+    boots: Counter | None = None
+    groups: Annotated[tuple[Short, ...], msgspec.Meta(max_length=16)] = ()
+    bat: Annotated[int, msgspec.Meta(ge=0, le=100)] | None = None
+
+
+class State(msgspec.Struct, frozen=True):
+    """Connection state of a device; the broker publishes `online: false` as its last will.
+
+    Attributes:
+        v: format version, 1.
+        dev: device identifier.
+        online: whether the device is connected.
+    """
+
+    v: Annotated[int, msgspec.Meta(ge=1, le=1)]
+    dev: Short
+    online: bool
+
+
+_Message = TypeVar("_Message", Report, Hello, State)
+
+_REPORT = msgspec.json.Decoder(Report)
+_HELLO = msgspec.json.Decoder(Hello)
+_STATE = msgspec.json.Decoder(State)
+_ENCODER = msgspec.json.Encoder()
+
+
+def encode(message: Report | Hello | State) -> bytes:
+    """Return the JSON bytes of a message."""
+    return _ENCODER.encode(message)
+
+
+def decode_report(payload: bytes, device: str) -> Report:
+    """Decode a report of the authenticated `device`.
+
+    Raises:
+        PayloadError: too large, not JSON, out of range, or about another device.
+    """
+    report = _decode(_REPORT, payload, device)
+    if _ATTEMPT.fullmatch(report.att) is None:
+        raise PayloadError("att must be <update>.<attempt>", code="bad_attempt")
+    if report.code and _CODE.fullmatch(report.code) is None:
+        raise PayloadError("code must be lower case words with underscores", code="bad_code")
+    if report.rel is None and report.kind in (Kind.RUNNING, Kind.CONFIRMED):
+        raise PayloadError(f"{report.kind} must carry rel", code="missing_rel")
+    return report
+
+
+def decode_hello(payload: bytes, device: str) -> Hello:
+    """Decode a hello of the authenticated `device`.
+
+    Raises:
+        PayloadError: too large, not JSON, out of range, or about another device.
+    """
+    hello = _decode(_HELLO, payload, device)
+    if not is_identifier(hello.model) or not all(map(is_identifier, hello.groups)):
+        raise PayloadError("model and groups must be identifiers", code="bad_identifier")
+    return hello
+
+
+def decode_state(payload: bytes, device: str) -> State:
+    """Decode a connection state of the authenticated `device`.
+
+    Raises:
+        PayloadError: too large, not JSON, or about another device.
+    """
+    return _decode(_STATE, payload, device)
+
+
+def _decode(decoder: msgspec.json.Decoder[_Message], payload: bytes, device: str) -> _Message:
+    if len(payload) > MAX_REPORT_BYTES:
+        raise PayloadError(f"{len(payload)} bytes; at most {MAX_REPORT_BYTES} are allowed", code="oversize")
+    try:
+        message = decoder.decode(payload)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise PayloadError(f"not a valid message: {error}", code="malformed") from None
+    if message.dev != device:
+        raise PayloadError("dev is not the sender", code="foreign_device")
+    return message

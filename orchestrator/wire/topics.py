@@ -1,0 +1,74 @@
+"""Topic names of `ota/v1`, and the identifiers that may stand in them.
+
+Rules:
+- An identifier is `[a-z0-9][a-z0-9._-]{0,63}`: nothing in it can be a wildcard, a level or a path.
+- The identity of a device is the topic segment, which the broker's access rules bind to its login.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+from orchestrator.errors import PayloadError
+
+PREFIX = "ota/v1"
+_IDENTIFIER = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+
+class Channel(StrEnum):
+    """What a device says, by the last level of its topic."""
+
+    REPORT = "report"
+    STATE = "state"
+    HELLO = "hello"
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceTopic:
+    """A topic that a device writes to.
+
+    Attributes:
+        device: device identifier, the authenticated sender.
+        channel: which of the device's topics.
+    """
+
+    device: str
+    channel: Channel
+
+
+def is_identifier(text: str) -> bool:
+    """Say whether `text` may name a device, group, model, component or rollout."""
+    return _IDENTIFIER.fullmatch(text) is not None
+
+
+def command(device: str) -> str:
+    """Return the topic on which `device` receives triggers and recalls."""
+    return f"{PREFIX}/d/{device}/cmd"
+
+
+def uplink(device: str, channel: Channel) -> str:
+    """Return the topic on which `device` says something."""
+    return f"{PREFIX}/d/{device}/{channel}"
+
+
+def uplink_filters() -> tuple[str, ...]:
+    """Return the subscriptions that cover everything devices say."""
+    return tuple(f"{PREFIX}/d/+/{channel}" for channel in Channel)
+
+
+def parse_uplink(topic: str) -> DeviceTopic:
+    """Take a device topic apart.
+
+    Raises:
+        PayloadError: the topic is not one that a device may write to.
+    """
+    parts = topic.split("/")
+    if len(parts) != 5 or parts[:3] != ["ota", "v1", "d"] or not is_identifier(parts[3]):
+        raise PayloadError(f"not a device topic: {topic[:120]!r}", code="bad_topic")
+    try:
+        channel = Channel(parts[4])
+    except ValueError:
+        raise PayloadError(f"not a device topic: {topic[:120]!r}", code="bad_topic") from None
+    return DeviceTopic(parts[3], channel)
