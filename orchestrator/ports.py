@@ -8,9 +8,18 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from enum import IntEnum, StrEnum
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from orchestrator.core.cohort import Member
+from orchestrator.core.model import Artifact, Device, Phase, Release, Rollout, Tally, TallyKey, Update, UpdateState
+from orchestrator.wire.report import Hello, Report, State
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +78,14 @@ class ArtifactSource(Protocol):
         """List the objects below a prefix (`s3://bucket/prefix` or a folder)."""
         ...
 
+    async def local_path(self, locator: Locator) -> Path | None:
+        """Return the file to serve to devices where the bytes lie on this machine, else None.
+
+        Raises:
+            TrustError: the file is not the pinned version any more.
+        """
+        ...
+
     async def download_url(self, locator: Locator, *, valid_s: int) -> str | None:
         """Return a URL that any holder may fetch for `valid_s` seconds.
 
@@ -111,16 +128,16 @@ class Bus(Protocol):
     """The message broker, seen from the daemon."""
 
     @property
-    def connected(self) -> bool:
-        """Whether the session is up and subscribed."""
+    def link(self) -> int:
+        """Number of the present connection, rising with each; 0 while there is none."""
         ...
 
     async def run(self) -> None:
         """Connect, subscribe and stay connected until cancelled; reconnects by itself."""
         ...
 
-    async def receive(self, limit: int) -> Sequence[Message]:
-        """Wait for messages and return at most `limit` of them, oldest first."""
+    async def receive(self, limit: int, *, wait: bool = True) -> Sequence[Message]:
+        """Return at most `limit` messages, oldest first; waits for the first one unless `wait` is false."""
         ...
 
     def ack(self, messages: Sequence[Message]) -> None:
@@ -133,4 +150,347 @@ class Bus(Protocol):
         Raises:
             UnavailableError: the connection broke before the acknowledgement.
         """
+        ...
+
+
+class Lane(IntEnum):
+    """Whose turn it is at the single writer; a lower lane goes first."""
+
+    OPERATOR = 0
+    REPORTS = 1
+    BULK = 2
+
+
+class DeliveryKind(StrEnum):
+    """What a delivery carries."""
+
+    INSTALL = "install"
+    CANCEL = "cancel"
+
+
+class DeliveryState(StrEnum):
+    """Where a delivery stands; only `planned` and `sealed` can still be withdrawn."""
+
+    PLANNED = "planned"
+    SEALED = "sealed"
+    CLAIMED = "claimed"
+    SENT = "sent"
+    VOID = "void"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """One delivery: a signed trigger or recall on its way to one device.
+
+    Attributes:
+        id: number, in planning order.
+        kind: what it carries.
+        state: where it stands.
+        update_id: the update it belongs to.
+        attempt: attempt of that update.
+        device_id: who gets it.
+        model: hardware model of that device.
+        rollout_id: the rollout.
+        rollout_version: version of the rollout when it was planned.
+        push: whether it is published over MQTT; otherwise it waits for a poll.
+        planned_at: when it was planned.
+        expires_at: expiry of the token, None until sealed.
+        seq: sequence number, None until sealed.
+        token: the bundle, "" until sealed.
+        token_hash: hash of the trigger, "" until sealed.
+        stage: stage of the update.
+    """
+
+    id: int
+    kind: DeliveryKind
+    state: DeliveryState
+    update_id: int
+    attempt: int
+    device_id: str
+    model: str
+    rollout_id: int
+    rollout_version: int
+    push: bool
+    planned_at: float
+    expires_at: float | None
+    seq: int | None
+    token: str
+    token_hash: str
+    stage: int
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One change of a rollout, for the record.
+
+    Attributes:
+        at: when.
+        phase: phase after it.
+        code: reason code.
+        text: reason for a person.
+        actor: who.
+        stage: current stage after it.
+    """
+
+    at: float
+    phase: Phase
+    code: str
+    text: str
+    actor: str
+    stage: int
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One stored report, for the record.
+
+    Attributes:
+        at: when it was stored.
+        attempt: attempt it speaks of.
+        boot: boot identifier of the device.
+        n: counter within that boot.
+        kind: what it says.
+        code: reason code, "" if none.
+        text: text of the device, "" if none.
+    """
+
+    at: float
+    attempt: int
+    boot: str
+    n: int
+    kind: str
+    code: str
+    text: str
+
+
+class Registry(Protocol):
+    """The devices."""
+
+    def enrol(self, devices: Iterable[tuple[Device, str]]) -> int:
+        """Add devices with the hash of their token ("" for none), or renew the token; returns how many are new."""
+        ...
+
+    def greet(self, hellos: Sequence[Hello], now: float, *, enrol: bool) -> set[str]:
+        """Store what devices say of themselves; returns the identifiers that are registered."""
+        ...
+
+    def mark_online(self, states: Iterable[State], now: float) -> None:
+        """Store connection states."""
+        ...
+
+    def mark_running(self, reports: Iterable[Report], now: float) -> None:
+        """Store which release devices run, as their reports prove."""
+        ...
+
+    def device(self, device_id: str) -> Device | None:
+        """Return a device."""
+        ...
+
+    def device_by_token(self, token_hash: str) -> Device | None:
+        """Return the device whose token has this hash."""
+        ...
+
+    def devices(self, after: str, limit: int) -> list[Device]:
+        """Return devices in the order of their identifiers, from after `after`."""
+        ...
+
+    def fleet_size(self) -> int:
+        """Return how many devices are registered."""
+        ...
+
+
+class Catalogue(Protocol):
+    """Artifacts and releases."""
+
+    def add_artifact(self, artifact: Artifact, now: float) -> bool:
+        """Register an artifact; False if these bytes are known. Raises TrustError `rel_reused`."""
+        ...
+
+    def artifact(self, sha256: str) -> Artifact | None:
+        """Return an artifact."""
+        ...
+
+    def artifacts(self) -> list[Artifact]:
+        """Return all artifacts, newest first."""
+        ...
+
+    def sight(self, uri: str, etag: str) -> bool:
+        """Remember that this object was looked at; False if it was remembered already."""
+        ...
+
+    def sighted(self, uri: str, etag: str) -> bool:
+        """Say whether this object was looked at."""
+        ...
+
+    def add_release(self, release: Release) -> None:
+        """Store a release. Raises ConflictError if the name is taken."""
+        ...
+
+    def release(self, name: str) -> Release | None:
+        """Return a release."""
+        ...
+
+    def releases(self) -> list[Release]:
+        """Return all releases, newest first."""
+        ...
+
+
+class Rollouts(Protocol):
+    """Rollouts, their tallies and their record."""
+
+    def add_rollout(self, rollout: Rollout, secret: bytes) -> Rollout:
+        """Store a new rollout and give it its number. Raises ConflictError if the name is taken."""
+        ...
+
+    def rollout(self, rollout_id: int) -> Rollout | None:
+        """Return a rollout, locked against others who decide on it until the transaction ends."""
+        ...
+
+    def rollout_named(self, name: str) -> Rollout | None:
+        """Return a rollout by its name."""
+        ...
+
+    def rollouts(self, phases: Iterable[Phase] = ()) -> list[Rollout]:
+        """Return rollouts in the given phases (all if none is given), newest first."""
+        ...
+
+    def save_rollout(self, rollout: Rollout, event: Event | None) -> None:
+        """Store a rollout and, if given, an entry of its record."""
+        ...
+
+    def secret(self, rollout_id: int) -> bytes:
+        """Return the secret that orders the cohort."""
+        ...
+
+    def events(self, rollout_id: int) -> list[Event]:
+        """Return the record of a rollout, oldest first."""
+        ...
+
+    def change_tallies(self, rollout_id: int, changes: Counter[TallyKey]) -> None:
+        """Add the tally changes of one batch."""
+        ...
+
+    def tally(self, rollout_id: int) -> Tally:
+        """Return the tallies, changes included."""
+        ...
+
+    def fold(self, rollout_id: int) -> Tally:
+        """Add the changes to the sums, drop them, and return the sums."""
+        ...
+
+
+class Updates(Protocol):
+    """Updates and the reports about them."""
+
+    def open_updates(self, rollout: Rollout, members: Sequence[Member], rel: int, now: float) -> list[Update]:
+        """Create pending updates in the current stage; members that have one already are left out."""
+        ...
+
+    def updates(self, update_ids: Iterable[int]) -> dict[int, Update]:
+        """Return updates by number."""
+        ...
+
+    def save_updates(self, updates: Iterable[Update]) -> None:
+        """Store changed updates."""
+        ...
+
+    def pending(self, rollout_id: int, limit: int) -> list[Update]:
+        """Return the next pending updates, in cohort order, whose devices have nothing else in flight."""
+        ...
+
+    def updates_in(self, rollout_id: int, states: Iterable[UpdateState]) -> list[Update]:
+        """Return the updates of a rollout that are in one of these states."""
+        ...
+
+    def updates_of(self, device_ids: Iterable[str], states: Iterable[UpdateState] = ()) -> list[Update]:
+        """Return the updates of devices, oldest first, optionally only those in one of these states."""
+        ...
+
+    def overdue(self, now: float, limit: int) -> list[Update]:
+        """Return updates whose deadline has passed."""
+        ...
+
+    def next_deadline(self) -> float | None:
+        """Return the earliest deadline."""
+        ...
+
+    def highest_rank(self, rollout_id: int) -> int:
+        """Return the rank of the last device taken into a rollout, -1 if there is none."""
+        ...
+
+    def add_reports(self, reports: Sequence[Report], now: float) -> list[bool]:
+        """Store reports; says for each whether it is new."""
+        ...
+
+    def lines(self, update_id: int) -> list[Line]:
+        """Return the stored reports of an update, oldest first."""
+        ...
+
+
+class Outbox(Protocol):
+    """Deliveries on their way: planned -> sealed -> claimed -> sent."""
+
+    def plan(self, kind: DeliveryKind, updates: Sequence[Update], version: int, now: float, *, push: bool) -> None:
+        """Plan one delivery per update."""
+        ...
+
+    def planned(self, limit: int) -> list[Parcel]:
+        """Return the oldest planned deliveries, recalls first."""
+        ...
+
+    def sealed_waiting(self) -> int:
+        """Return how many sealed deliveries wait for being published."""
+        ...
+
+    def reserve(self, count: int) -> int:
+        """Take `count` sequence numbers for ever and return the first."""
+        ...
+
+    def seal(self, parcels: Sequence[Parcel]) -> int:
+        """Store tokens of deliveries that are still planned under the same rollout version; returns how many."""
+        ...
+
+    def claim(self, limit: int, now: float) -> list[Parcel]:
+        """Take the next sealed deliveries in order of `seq`, re-reading the version of their rollouts."""
+        ...
+
+    def settle(self, parcel_ids: Iterable[int], state: DeliveryState, now: float) -> None:
+        """Store how claimed deliveries ended."""
+        ...
+
+    def claimed(self) -> list[Parcel]:
+        """Return deliveries that were claimed and not settled, in order of `seq`."""
+        ...
+
+    def withdraw(self, rollout_id: int) -> list[int]:
+        """Void the queued triggers of a rollout; returns the updates that were never exposed to one."""
+        ...
+
+    def parcels(self, update_id: int) -> list[Parcel]:
+        """Return the deliveries of an update, oldest first."""
+        ...
+
+    def hand_over(self, parcel_id: int, now: float) -> bool:
+        """Mark a delivery as given to a poll; False if it may not be given any more."""
+        ...
+
+
+class Tx(Registry, Catalogue, Rollouts, Updates, Outbox, Protocol):
+    """Everything that can be read and written within one transaction."""
+
+
+class Store(Protocol):
+    """Durable state. A transaction that returned is on disk; one that raised left nothing behind."""
+
+    async def transact(self, lane: Lane, work: Callable[[Tx], Result]) -> Result:
+        """Run `work` in one write transaction, after those of lower lanes. `work` must not block on anything else."""
+        ...
+
+    async def read(self, work: Callable[[Tx], Result]) -> Result:
+        """Run `work` on a consistent snapshot; writing in it is an error."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what was submitted and release the database."""
         ...

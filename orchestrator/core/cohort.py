@@ -46,15 +46,16 @@ def rank(secret: bytes, device_id: str) -> int:
     return int.from_bytes(digest[:8], "big") >> (64 - RANK_BITS)
 
 
-def belongs(device: Device, plan: Plan, hardware: frozenset[str]) -> bool:
+def belongs(device: Device, plan: Plan, hardware: frozenset[str], rel: int) -> bool:
     """Say whether a device is in the cohort of a plan.
 
     Args:
         device: the device.
         plan: names models and groups.
         hardware: models that the release has an artifact for.
+        rel: release counter of the release; a device that runs it, or a later one, needs no update.
     """
-    if device.model not in hardware:
+    if device.model not in hardware or device.rel >= rel:
         return False
     if plan.models and device.model not in plan.models:
         return False

@@ -49,7 +49,6 @@ class StageCounts:
 
     Attributes:
         opened: devices taken into the stage.
-        pending: not yet offered.
         in_flight: holding a slot.
         reached: exposed devices, the basis of the resolved share.
         resolved: reached devices that gave their evidence.
@@ -60,7 +59,6 @@ class StageCounts:
     """
 
     opened: int
-    pending: int
     in_flight: int
     reached: int
     resolved: int
@@ -133,7 +131,6 @@ def stage_counts(tally: Tally, stage: int) -> StageCounts:
     in_flight = sum(states[state] for state in IN_FLIGHT)
     return StageCounts(
         opened=states.total(),
-        pending=states[S.PENDING],
         in_flight=in_flight,
         reached=resolved + in_flight,
         resolved=resolved,
@@ -147,6 +144,11 @@ def stage_counts(tally: Tally, stage: int) -> StageCounts:
 def in_flight(tally: Tally) -> int:
     """Return how many slots are taken, over all stages."""
     return sum(count for key, count in tally.items() if key.state in IN_FLIGHT)
+
+
+def pending(tally: Tally) -> int:
+    """Return how many devices of all opened stages wait for an offer."""
+    return sum(count for key, count in tally.items() if key.state == S.PENDING)
 
 
 def opened(tally: Tally) -> int:

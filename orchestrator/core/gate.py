@@ -30,10 +30,9 @@ def log_e_value(failures: int, exposed: int, tolerated: float) -> float:
         tolerated: p0, between 0 and 0.4, both excluded.
     """
     passed = max(exposed - failures, 0)
-    rates = {min(_LARGEST_RATE, tolerated * multiple) for multiple in _MULTIPLES}
     terms = [
         failures * math.log(rate / tolerated) + passed * math.log((1 - rate) / (1 - tolerated))
-        for rate in sorted(rates)
+        for rate in sorted({min(_LARGEST_RATE, tolerated * multiple) for multiple in _MULTIPLES})
     ]
     largest = max(terms)
     return largest + math.log(sum(math.exp(term - largest) for term in terms) / len(terms))

@@ -317,6 +317,7 @@ class Rollout:
         stage: index of the current stage.
         stages: one per stage of the plan, empty until the cohort is known.
         cohort_size: devices in the cohort, None until it is known.
+        cohort_at: when the cohort was fixed; devices registered later are not in it.
         strata: hardware models in the cohort.
         epoch: evidence epoch; a resume after a halt opens the next one.
     """
@@ -331,6 +332,7 @@ class Rollout:
     stage: int = 0
     stages: tuple[Stage, ...] = ()
     cohort_size: int | None = None
+    cohort_at: float | None = None
     strata: int = 1
     epoch: int = 0
 

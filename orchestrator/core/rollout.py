@@ -63,7 +63,7 @@ _RESULT |= {C.HALT: (P.HALTED,), C.ABORT: (P.ABORTED,)}
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """Offer the release to the next `count` pending devices of the current stage."""
+    """Offer the release to the next `count` pending devices."""
 
     count: int
 
@@ -168,6 +168,7 @@ def prepared(rollout: Rollout, cohort_size: int, strata: int, now: float) -> Dec
         rollout,
         stages=cohort.stages_for(rollout.plan, cohort_size),
         cohort_size=cohort_size,
+        cohort_at=now,
         strata=max(strata, 1),
     )
     return Decision(move(known, P.RUNNING, why, "orchestrator", now), (), why)
@@ -270,11 +271,12 @@ def _progress(rollout: Rollout, tally: Tally, counts: StageCounts, now: float) -
     if stage.opened_at is None:
         rollout = _with_stage(rollout, replace(stage, opened_at=now))
     free = slots(rollout.plan, counts.confirmed) - evidence.in_flight(tally)
-    if counts.pending and free > 0:
-        count = min(free, counts.pending)
+    waiting = evidence.pending(tally)
+    if waiting and free > 0:
+        count = min(free, waiting)
         return Decision(rollout, (Offer(count),), Reason("offering", f"{count} more devices are offered the release"))
-    if counts.pending:
-        text = f"{counts.pending} devices wait for a slot; {evidence.in_flight(tally)} are in flight"
+    if waiting:
+        text = f"{waiting} devices wait for a slot; {evidence.in_flight(tally)} are in flight"
         return Decision(rollout, (), Reason("slots_taken", text))
     return _judge(rollout, tally, counts, now)
 
@@ -293,7 +295,8 @@ def _judge(rollout: Rollout, tally: Tally, counts: StageCounts, now: float) -> D
     if now < soaked_at:
         return Decision(rollout, (), Reason("soaking", "the stage is healthy and soaks"), soaked_at)
     if counts.opened and counts.unreached > plan.max_unreached * counts.opened:
-        text = f"{counts.unreached} of {counts.opened} devices were never reached; the plan allows {plan.max_unreached:.0%}"
+        allowed = f"the plan allows {plan.max_unreached:.0%}"
+        text = f"{counts.unreached} of {counts.opened} devices were never reached; {allowed}"
         return _ask(rollout, Reason("unreached", text), now)
     last = rollout.stage + 1 == len(rollout.stages)
     if last and evidence.in_flight(tally):

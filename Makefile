@@ -1,0 +1,57 @@
+# make demo | test | check | fix | bench | kill-test | lock | clean
+# Every target does its own set-up: the virtual environment, and mosquitto where root or sudo allows.
+
+KILLS ?= 2000
+UV ?= uv
+PYTEST_ARGS ?=
+export KEEP PYTHON
+
+BIN := .venv/bin
+READY := .venv/.installed
+CODE := orchestrator tests benchmarks
+LOCK := $(UV) pip compile pyproject.toml --universal --generate-hashes --no-header -q
+
+.PHONY: demo test check static fix bench kill-test lock clean broker
+
+demo: $(READY)
+	@scripts/setup broker --optional
+	@$(BIN)/python -m orchestrator.demo
+
+test: $(READY) broker
+	@$(BIN)/pytest -n 2 $(PYTEST_ARGS)
+
+check: static
+	@$(MAKE) --no-print-directory test PYTEST_ARGS="--cov --cov-report=term --cov-fail-under=90 $(PYTEST_ARGS)"
+	@$(BIN)/coverage report --include='orchestrator/core/*,orchestrator/verifier.py' --fail-under=100
+
+static: $(READY)
+	@$(BIN)/ruff format --check -q $(CODE)
+	@$(BIN)/ruff check -q $(CODE)
+	@$(BIN)/mypy $(CODE)
+	@$(BIN)/lint-imports --no-cache
+
+fix: $(READY)
+	@$(BIN)/ruff format $(CODE)
+	@$(BIN)/ruff check --fix $(CODE)
+
+bench: $(READY) broker
+	@$(BIN)/python -m benchmarks
+
+kill-test: $(READY) broker
+	@KILLS=$(KILLS) $(BIN)/pytest tests/e2e/test_kill.py --timeout=0
+
+lock:
+	@command -v $(UV) >/dev/null || { echo "lock: uv is not installed; pip install uv, or name it: make lock UV=PATH"; exit 1; }
+	@$(LOCK) -o requirements.lock
+	@$(LOCK) --extra demo --group dev -o requirements-dev.lock
+	@! grep -n '://' requirements.lock requirements-dev.lock || { echo "lock: a lock names a host"; exit 1; }
+
+clean:
+	@rm -rf .venv build dist .coverage .coverage.* htmlcov .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+broker:
+	@scripts/setup broker
+
+$(READY): requirements-dev.lock pyproject.toml scripts/setup
+	@scripts/setup python

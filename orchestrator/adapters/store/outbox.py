@@ -1,0 +1,154 @@
+"""Deliveries on their way. Implements `ports.Outbox`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Select, bindparam, exists, func, or_, select, update
+from sqlalchemy import insert as plain_insert
+
+from orchestrator.adapters.store import rows
+from orchestrator.adapters.store.dialect import insert
+from orchestrator.adapters.store.schema import counters, deliveries, rollouts
+from orchestrator.core.model import Update
+from orchestrator.ports import DeliveryKind, DeliveryState, Parcel
+
+_SEQ = "seq"
+_QUEUED = (DeliveryState.PLANNED.value, DeliveryState.SEALED.value)
+_EXPOSED = (DeliveryState.CLAIMED.value, DeliveryState.SENT.value, DeliveryState.UNKNOWN.value)
+_IS_CURRENT = or_(
+    deliveries.c.kind == DeliveryKind.CANCEL.value,
+    exists().where(rollouts.c.id == deliveries.c.rollout_id, rollouts.c.version == deliveries.c.rollout_version),
+)
+
+
+class SqlOutbox:
+    """Deliveries in SQL."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def plan(self, kind: DeliveryKind, updates: Sequence[Update], version: int, now: float, *, push: bool) -> None:
+        """See `ports.Outbox.plan`."""
+        values = [
+            {
+                "kind": kind.value,
+                "state": DeliveryState.PLANNED.value,
+                "update_id": item.id,
+                "attempt": item.attempt,
+                "device_id": item.device_id,
+                "model": item.stratum,
+                "rollout_id": item.rollout_id,
+                "rollout_version": version,
+                "stage": item.stage,
+                "push": push,
+                "planned_at": now,
+                "token": "",
+                "token_hash": "",
+            }
+            for item in updates
+        ]
+        if values:
+            self._connection.execute(plain_insert(deliveries), values)
+
+    def planned(self, limit: int) -> list[Parcel]:
+        """See `ports.Outbox.planned`."""
+        query = select(deliveries).where(deliveries.c.state == DeliveryState.PLANNED.value)
+        recalls_first = deliveries.c.kind != DeliveryKind.CANCEL.value
+        return self._parcels(query.order_by(recalls_first, deliveries.c.id).limit(limit))
+
+    def sealed_waiting(self) -> int:
+        """See `ports.Outbox.sealed_waiting`."""
+        query = select(func.count()).where(deliveries.c.state == DeliveryState.SEALED.value, deliveries.c.push)
+        return int(self._connection.scalar(query) or 0)
+
+    def reserve(self, count: int) -> int:
+        """See `ports.Outbox.reserve`."""
+        statement = insert(self._connection, counters).values(name=_SEQ, value=count)
+        statement = statement.on_conflict_do_update(
+            index_elements=["name"], set_={"value": counters.c.value + count}
+        ).returning(counters.c.value)
+        return int(self._connection.execute(statement).scalar_one()) - count + 1
+
+    def seal(self, parcels: Sequence[Parcel]) -> int:
+        """See `ports.Outbox.seal`."""
+        values = [
+            {
+                "b_id": item.id,
+                "seq": item.seq,
+                "token": item.token,
+                "token_hash": item.token_hash,
+                "expires_at": item.expires_at,
+            }
+            for item in parcels
+        ]
+        statement = (
+            update(deliveries)
+            .where(deliveries.c.id == bindparam("b_id"), deliveries.c.state == DeliveryState.PLANNED.value, _IS_CURRENT)
+            .values(state=DeliveryState.SEALED.value)
+        )
+        return int(self._connection.execute(statement, values).rowcount) if values else 0
+
+    def claim(self, limit: int, now: float) -> list[Parcel]:
+        """See `ports.Outbox.claim`."""
+        query = (
+            select(deliveries)
+            .where(deliveries.c.state == DeliveryState.SEALED.value, deliveries.c.push, _IS_CURRENT)
+            .order_by(deliveries.c.seq)
+            .limit(limit)
+        )
+        parcels = self._parcels(query)
+        self.settle([item.id for item in parcels], DeliveryState.CLAIMED, now)
+        return parcels
+
+    def settle(self, parcel_ids: Iterable[int], state: DeliveryState, now: float) -> None:
+        """See `ports.Outbox.settle`."""
+        wanted = list(parcel_ids)
+        if wanted:
+            statement = update(deliveries).where(deliveries.c.id.in_(wanted))
+            self._connection.execute(statement.values(state=state.value, settled_at=now))
+
+    def claimed(self) -> list[Parcel]:
+        """See `ports.Outbox.claimed`."""
+        query = select(deliveries).where(deliveries.c.state == DeliveryState.CLAIMED.value)
+        return self._parcels(query.order_by(deliveries.c.seq))
+
+    def withdraw(self, rollout_id: int) -> list[int]:
+        """See `ports.Outbox.withdraw`."""
+        statement = (
+            update(deliveries)
+            .where(deliveries.c.rollout_id == rollout_id, deliveries.c.kind == DeliveryKind.INSTALL.value)
+            .where(deliveries.c.state.in_(_QUEUED))
+            .values(state=DeliveryState.VOID.value)
+            .returning(deliveries.c.update_id, deliveries.c.attempt)
+        )
+        voided = {(row.update_id, row.attempt) for row in self._connection.execute(statement)}
+        if not voided:
+            return []
+        exposed = select(deliveries.c.update_id, deliveries.c.attempt).where(
+            deliveries.c.rollout_id == rollout_id,
+            deliveries.c.kind == DeliveryKind.INSTALL.value,
+            deliveries.c.state.in_(_EXPOSED),
+        )
+        voided -= {(row.update_id, row.attempt) for row in self._connection.execute(exposed)}
+        return sorted(update_id for update_id, _ in voided)
+
+    def parcels(self, update_id: int) -> list[Parcel]:
+        """See `ports.Outbox.parcels`."""
+        return self._parcels(select(deliveries).where(deliveries.c.update_id == update_id).order_by(deliveries.c.id))
+
+    def hand_over(self, parcel_id: int, now: float) -> bool:
+        """See `ports.Outbox.hand_over`."""
+        statement = (
+            update(deliveries)
+            .where(deliveries.c.id == parcel_id, deliveries.c.state == DeliveryState.SEALED.value, _IS_CURRENT)
+            .values(state=DeliveryState.SENT.value, settled_at=now)
+        )
+        if self._connection.execute(statement).rowcount:
+            return True
+        query = select(deliveries.c.state).where(deliveries.c.id == parcel_id)
+        return self._connection.scalar(query) in _EXPOSED
+
+    def _parcels(self, query: Select[tuple[Any, ...]]) -> list[Parcel]:
+        return [rows.parcel(row) for row in self._connection.execute(query)]

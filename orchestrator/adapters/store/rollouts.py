@@ -1,0 +1,118 @@
+"""Rollouts, their tallies and their record. Implements `ports.Rollouts`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from sqlalchemy import Connection, delete, func, select, union_all, update
+from sqlalchemy import insert as plain_insert
+from sqlalchemy.exc import IntegrityError
+
+from orchestrator.adapters.store import rows
+from orchestrator.adapters.store.dialect import insert
+from orchestrator.adapters.store.schema import rollout_events, rollouts, tallies, tally_changes
+from orchestrator.core.model import Phase, Rollout, Tally, TallyKey
+from orchestrator.errors import ConflictError
+from orchestrator.ports import Event
+
+_KEY = ("epoch", "stage", "stratum", "state")
+
+
+class SqlRollouts:
+    """Rollouts in SQL."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def add_rollout(self, rollout: Rollout, secret: bytes) -> Rollout:
+        """See `ports.Rollouts.add_rollout`."""
+        values = rows.rollout_values(rollout) | {"secret": secret}
+        try:
+            row = self._connection.execute(plain_insert(rollouts).values(values).returning(*rollouts.c)).one()
+        except IntegrityError:
+            raise ConflictError(f"a rollout named {rollout.plan.name!r} exists; choose another name") from None
+        return rows.rollout(row)
+
+    def rollout(self, rollout_id: int) -> Rollout | None:
+        """See `ports.Rollouts.rollout`."""
+        query = select(rollouts).where(rollouts.c.id == rollout_id).with_for_update()
+        row = self._connection.execute(query).one_or_none()
+        return None if row is None else rows.rollout(row)
+
+    def rollout_named(self, name: str) -> Rollout | None:
+        """See `ports.Rollouts.rollout_named`."""
+        row = self._connection.execute(select(rollouts).where(rollouts.c.name == name)).one_or_none()
+        return None if row is None else rows.rollout(row)
+
+    def rollouts(self, phases: Iterable[Phase] = ()) -> list[Rollout]:
+        """See `ports.Rollouts.rollouts`."""
+        query = select(rollouts).order_by(rollouts.c.id.desc())
+        wanted = [phase.value for phase in phases]
+        if wanted:
+            query = query.where(rollouts.c.phase.in_(wanted))
+        return [rows.rollout(row) for row in self._connection.execute(query)]
+
+    def save_rollout(self, rollout: Rollout, event: Event | None) -> None:
+        """See `ports.Rollouts.save_rollout`."""
+        values = rows.rollout_values(rollout)
+        self._connection.execute(update(rollouts).where(rollouts.c.id == rollout.id).values(values))
+        if event is not None:
+            entry = {name: getattr(event, name) for name in Event.__dataclass_fields__}
+            self._connection.execute(plain_insert(rollout_events), entry | {"rollout_id": rollout.id})
+
+    def secret(self, rollout_id: int) -> bytes:
+        """See `ports.Rollouts.secret`."""
+        return bytes(
+            self._connection.execute(select(rollouts.c.secret).where(rollouts.c.id == rollout_id)).scalar_one()
+        )
+
+    def events(self, rollout_id: int) -> list[Event]:
+        """See `ports.Rollouts.events`."""
+        query = select(rollout_events).where(rollout_events.c.rollout_id == rollout_id).order_by(rollout_events.c.id)
+        return [
+            Event(row.at, Phase(row.phase), row.code, row.text, row.actor, row.stage)
+            for row in self._connection.execute(query)
+        ]
+
+    def change_tallies(self, rollout_id: int, changes: Counter[TallyKey]) -> None:
+        """See `ports.Rollouts.change_tallies`."""
+        values = [
+            {"rollout_id": rollout_id, "change": change} | key._asdict() for key, change in changes.items() if change
+        ]
+        if values:
+            self._connection.execute(plain_insert(tally_changes), values)
+
+    def tally(self, rollout_id: int) -> Tally:
+        """See `ports.Rollouts.tally`."""
+        both = union_all(
+            select(*(tallies.c[name] for name in _KEY), tallies.c.count.label("n")).where(
+                tallies.c.rollout_id == rollout_id
+            ),
+            select(*(tally_changes.c[name] for name in _KEY), tally_changes.c.change).where(
+                tally_changes.c.rollout_id == rollout_id
+            ),
+        ).subquery()
+        query = select(*(both.c[name] for name in _KEY), func.sum(both.c.n)).group_by(*(both.c[name] for name in _KEY))
+        counted = ((TallyKey(*row[:4]), int(row[4])) for row in self._connection.execute(query))
+        return {key: count for key, count in counted if count}
+
+    def fold(self, rollout_id: int) -> Tally:
+        """See `ports.Rollouts.fold`."""
+        waiting = select(tally_changes.c.id).where(tally_changes.c.rollout_id == rollout_id).limit(1)
+        if self._connection.execute(waiting).first() is None:
+            return self.tally(rollout_id)
+        columns = tuple(tally_changes.c[name] for name in _KEY)
+        sums = (
+            select(tally_changes.c.rollout_id, *columns, func.sum(tally_changes.c.change))
+            .where(tally_changes.c.rollout_id == rollout_id)
+            .group_by(tally_changes.c.rollout_id, *columns)
+        )
+        statement = insert(self._connection, tallies).from_select(["rollout_id", *_KEY, "count"], sums)
+        statement = statement.on_conflict_do_update(
+            index_elements=["rollout_id", *_KEY],
+            set_={"count": tallies.c.count + statement.excluded.count},
+        )
+        self._connection.execute(statement)
+        self._connection.execute(delete(tally_changes).where(tally_changes.c.rollout_id == rollout_id))
+        return self.tally(rollout_id)

@@ -1,0 +1,192 @@
+"""Rows to core data and back.
+
+Rules:
+- One function per direction and noun; nothing else knows column names.
+- Lists and nested data are JSON that we wrote ourselves; what does not decode is a damaged database.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from sqlalchemy import Row
+
+from orchestrator.core.model import Artifact, Device, Phase, Plan, Reason, Release, Rollout, Stage, Update, UpdateState
+from orchestrator.ports import DeliveryKind, DeliveryState, Parcel
+
+_STATES = {state.value: state for state in UpdateState}
+
+
+def to_json(value: object) -> str:
+    """Return compact JSON of core data."""
+    return msgspec.json.encode(value).decode()
+
+
+def device(row: Row[Any]) -> Device:
+    """Return the device of a row of `devices`."""
+    return Device(
+        id=row.id,
+        model=row.model,
+        groups=msgspec.json.decode(row.groups, type=tuple[str, ...]),
+        version=row.version,
+        rel=row.rel,
+        registered_at=row.registered_at,
+        seen_at=row.seen_at,
+        online=row.online,
+    )
+
+
+def device_values(item: Device, token_hash: str) -> dict[str, object]:
+    """Return the columns of a device."""
+    return {
+        "id": item.id,
+        "model": item.model,
+        "groups": to_json(item.groups),
+        "version": item.version,
+        "rel": item.rel,
+        "registered_at": item.registered_at,
+        "seen_at": item.seen_at,
+        "online": item.online,
+        "token_hash": token_hash or None,
+    }
+
+
+def artifact(row: Row[Any]) -> Artifact:
+    """Return the artifact of a row of `artifacts`."""
+    return Artifact(
+        sha256=row.sha256,
+        size_bytes=row.size_bytes,
+        name=row.name,
+        version=row.version,
+        rel=row.rel,
+        sec=row.sec,
+        component=row.component,
+        hardware=msgspec.json.decode(row.hardware, type=tuple[str, ...]),
+        format=row.format,
+        min_from=row.min_from,
+        statement=row.statement,
+        uri=row.uri,
+        source_version=row.source_version,
+    )
+
+
+def artifact_values(item: Artifact, now: float) -> dict[str, object]:
+    """Return the columns of an artifact."""
+    values = {name: getattr(item, name) for name in Artifact.__dataclass_fields__}
+    return values | {"hardware": to_json(item.hardware), "imported_at": now}
+
+
+def release(row: Row[Any], hashes: tuple[str, ...]) -> Release:
+    """Return the release of a row of `releases`."""
+    return Release(name=row.name, version=row.version, rel=row.rel, artifacts=hashes, created_at=row.created_at)
+
+
+def rollout(row: Row[Any]) -> Rollout:
+    """Return the rollout of a row of `rollouts`."""
+    return Rollout(
+        id=row.id,
+        plan=msgspec.json.decode(row.plan, type=Plan),
+        phase=Phase(row.phase),
+        reason=Reason(row.reason_code, row.reason_text),
+        actor=row.actor,
+        moved_at=row.moved_at,
+        version=row.version,
+        stage=row.stage,
+        stages=msgspec.json.decode(row.stages, type=tuple[Stage, ...]),
+        cohort_size=row.cohort_size,
+        cohort_at=row.cohort_at,
+        strata=row.strata,
+        epoch=row.epoch,
+    )
+
+
+def rollout_values(item: Rollout) -> dict[str, object]:
+    """Return the columns of a rollout, without its number and its secret."""
+    return {
+        "name": item.plan.name,
+        "release": item.plan.release,
+        "plan": to_json(item.plan),
+        "phase": item.phase.value,
+        "reason_code": item.reason.code,
+        "reason_text": item.reason.text,
+        "actor": item.actor,
+        "moved_at": item.moved_at,
+        "version": item.version,
+        "stage": item.stage,
+        "stages": to_json(item.stages),
+        "cohort_size": item.cohort_size,
+        "cohort_at": item.cohort_at,
+        "strata": item.strata,
+        "epoch": item.epoch,
+    }
+
+
+UPDATE_COLUMNS = (
+    "id",
+    "rollout_id",
+    "device_id",
+    "stage",
+    "stratum",
+    "rel",
+    "state",
+    "state_at",
+    "epoch",
+    "attempt",
+    "begun",
+    "deadline_at",
+    "progress",
+    "code",
+    "relapsed_stage",
+    "relapsed_epoch",
+)
+"""Columns of `updates` in the order of the fields of `Update`."""
+
+
+_STATE_AT = UPDATE_COLUMNS.index("state")
+
+
+def update(row: Row[Any]) -> Update:
+    """Return the update of a row selected as `UPDATE_COLUMNS`."""
+    values: list[Any] = list(row)
+    values[_STATE_AT] = _STATES[values[_STATE_AT]]
+    return Update(*values)
+
+
+def update_values(item: Update) -> dict[str, object]:
+    """Return the columns of an update that can change, keyed for an executemany."""
+    return {
+        "b_id": item.id,
+        "state": item.state.value,
+        "state_at": item.state_at,
+        "epoch": item.epoch,
+        "attempt": item.attempt,
+        "begun": item.begun,
+        "deadline_at": item.deadline_at,
+        "progress": item.progress,
+        "code": item.code,
+        "relapsed_stage": item.relapsed_stage,
+        "relapsed_epoch": item.relapsed_epoch,
+    }
+
+
+def parcel(row: Row[Any]) -> Parcel:
+    """Return the delivery of a row of `deliveries`."""
+    return Parcel(
+        id=row.id,
+        kind=DeliveryKind(row.kind),
+        state=DeliveryState(row.state),
+        update_id=row.update_id,
+        attempt=row.attempt,
+        device_id=row.device_id,
+        model=row.model,
+        rollout_id=row.rollout_id,
+        rollout_version=row.rollout_version,
+        push=row.push,
+        planned_at=row.planned_at,
+        expires_at=row.expires_at,
+        seq=row.seq,
+        token=row.token,
+        token_hash=row.token_hash,
+        stage=row.stage,
+    )

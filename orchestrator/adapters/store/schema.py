@@ -1,0 +1,243 @@
+"""The tables, for SQLite and PostgreSQL alike.
+
+Rules:
+- What can be a constraint is one: one update per device and rollout, one in flight per device, one
+  token per sequence number, one row per report.
+- Times are seconds since the epoch as doubles; words are the enum values of the core.
+- Every change here comes with a migration; a test compares the two.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+from orchestrator.core.update import IN_FLIGHT
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+_Id = BigInteger().with_variant(Integer, "sqlite")
+IN_FLIGHT_SQL = ", ".join(f"'{state}'" for state in sorted(IN_FLIGHT))
+
+devices = Table(
+    "devices",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("model", Text, nullable=False),
+    Column("groups", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("rel", BigInteger, nullable=False),
+    Column("registered_at", Double, nullable=False),
+    Column("seen_at", Double),
+    Column("online", Boolean),
+    Column("token_hash", Text, unique=True),
+)
+
+artifacts = Table(
+    "artifacts",
+    metadata,
+    Column("sha256", Text, primary_key=True),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("rel", BigInteger, nullable=False),
+    Column("sec", BigInteger, nullable=False),
+    Column("component", Text, nullable=False),
+    Column("hardware", Text, nullable=False),
+    Column("format", Text, nullable=False),
+    Column("min_from", BigInteger, nullable=False),
+    Column("statement", Text, nullable=False),
+    Column("uri", Text, nullable=False),
+    Column("source_version", Text),
+    Column("imported_at", Double, nullable=False),
+)
+
+sightings = Table(
+    "sightings",
+    metadata,
+    Column("uri", Text, primary_key=True),
+    Column("etag", Text, primary_key=True),
+)
+
+releases = Table(
+    "releases",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("version", Text, nullable=False),
+    Column("rel", BigInteger, nullable=False),
+    Column("created_at", Double, nullable=False),
+)
+
+release_artifacts = Table(
+    "release_artifacts",
+    metadata,
+    Column("release", Text, ForeignKey("releases.name"), primary_key=True),
+    Column("sha256", Text, ForeignKey("artifacts.sha256"), primary_key=True),
+)
+
+rollouts = Table(
+    "rollouts",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("release", Text, ForeignKey("releases.name"), nullable=False),
+    Column("plan", Text, nullable=False),
+    Column("phase", Text, nullable=False),
+    Column("reason_code", Text, nullable=False),
+    Column("reason_text", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("moved_at", Double, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("stage", Integer, nullable=False),
+    Column("stages", Text, nullable=False),
+    Column("cohort_size", Integer),
+    Column("cohort_at", Double),
+    Column("strata", Integer, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("secret", LargeBinary, nullable=False),
+)
+
+rollout_events = Table(
+    "rollout_events",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("rollout_id", _Id, ForeignKey("rollouts.id"), nullable=False, index=True),
+    Column("at", Double, nullable=False),
+    Column("phase", Text, nullable=False),
+    Column("code", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("stage", Integer, nullable=False),
+)
+
+updates = Table(
+    "updates",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("rollout_id", _Id, ForeignKey("rollouts.id"), nullable=False),
+    Column("device_id", Text, ForeignKey("devices.id"), nullable=False),
+    Column("stage", Integer, nullable=False),
+    Column("stratum", Text, nullable=False),
+    Column("rel", BigInteger, nullable=False),
+    Column("rank", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("state_at", Double, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("begun", Boolean, nullable=False),
+    Column("deadline_at", Double),
+    Column("progress", Integer, nullable=False),
+    Column("code", Text, nullable=False),
+    Column("relapsed_stage", Integer),
+    Column("relapsed_epoch", Integer, nullable=False),
+    UniqueConstraint("device_id", "rollout_id"),
+)
+
+Index("ix_updates_rank", updates.c.rollout_id, updates.c.rank)
+_PENDING = text("state = 'pending'")
+Index(
+    "ix_updates_pending",
+    updates.c.rollout_id,
+    updates.c.rank,
+    sqlite_where=_PENDING,
+    postgresql_where=_PENDING,
+)
+_FLYING = text(f"state IN ({IN_FLIGHT_SQL})")
+Index(
+    "uq_updates_in_flight",
+    updates.c.device_id,
+    unique=True,
+    sqlite_where=_FLYING,
+    postgresql_where=_FLYING,
+)
+_DUE = text("deadline_at IS NOT NULL")
+Index("ix_updates_deadline", updates.c.deadline_at, sqlite_where=_DUE, postgresql_where=_DUE)
+
+reports = Table(
+    "reports",
+    metadata,
+    Column("update_id", _Id, ForeignKey("updates.id"), primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("boot", Text, primary_key=True),
+    Column("n", BigInteger, primary_key=True),
+    Column("at", Double, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("code", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+tallies = Table(
+    "tallies",
+    metadata,
+    Column("rollout_id", _Id, ForeignKey("rollouts.id"), primary_key=True),
+    Column("epoch", Integer, primary_key=True),
+    Column("stage", Integer, primary_key=True),
+    Column("stratum", Text, primary_key=True),
+    Column("state", Text, primary_key=True),
+    Column("count", BigInteger, nullable=False),
+)
+
+tally_changes = Table(
+    "tally_changes",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("rollout_id", _Id, ForeignKey("rollouts.id"), nullable=False, index=True),
+    Column("epoch", Integer, nullable=False),
+    Column("stage", Integer, nullable=False),
+    Column("stratum", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("change", BigInteger, nullable=False),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("update_id", _Id, ForeignKey("updates.id"), nullable=False, index=True),
+    Column("attempt", Integer, nullable=False),
+    Column("device_id", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("rollout_id", _Id, ForeignKey("rollouts.id"), nullable=False),
+    Column("rollout_version", Integer, nullable=False),
+    Column("stage", Integer, nullable=False),
+    Column("push", Boolean, nullable=False),
+    Column("planned_at", Double, nullable=False),
+    Column("settled_at", Double),
+    Column("expires_at", Double),
+    Column("seq", BigInteger, unique=True),
+    Column("token", Text, nullable=False),
+    Column("token_hash", Text, nullable=False),
+)
+
+_WAITING = text("state IN ('planned', 'sealed', 'claimed')")
+Index("ix_deliveries_waiting", deliveries.c.state, deliveries.c.seq, sqlite_where=_WAITING, postgresql_where=_WAITING)
+
+counters = Table(
+    "counters",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", BigInteger, nullable=False),
+)

@@ -1,0 +1,156 @@
+"""Updates and the reports about them. Implements `ports.Updates`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from sqlalchemy import Connection, bindparam, exists, func, select, update
+
+from orchestrator.adapters.store import rows
+from orchestrator.adapters.store.dialect import insert
+from orchestrator.adapters.store.schema import reports, updates
+from orchestrator.core.cohort import Member
+from orchestrator.core.model import Rollout, Update, UpdateState
+from orchestrator.core.update import IN_FLIGHT
+from orchestrator.ports import Line
+from orchestrator.wire.report import Report
+
+_COLUMNS = tuple(updates.c[name] for name in rows.UPDATE_COLUMNS)
+_CHUNK = 500
+_SAVE = update(updates).where(updates.c.id == bindparam("b_id"))
+_FLYING = sorted(state.value for state in IN_FLIGHT)
+
+
+class SqlUpdates:
+    """Updates in SQL."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def open_updates(self, rollout: Rollout, members: Sequence[Member], rel: int, now: float) -> list[Update]:
+        """See `ports.Updates.open_updates`."""
+        if not members:
+            return []
+        values = [
+            {
+                "rollout_id": rollout.id,
+                "device_id": member.device_id,
+                "stage": rollout.stage,
+                "stratum": member.model,
+                "rel": rel,
+                "rank": member.rank,
+                "state": UpdateState.PENDING.value,
+                "state_at": now,
+                "epoch": rollout.epoch,
+                "attempt": 1,
+                "begun": False,
+                "progress": 0,
+                "code": "",
+                "relapsed_epoch": 0,
+            }
+            for member in members
+        ]
+        statement = insert(self._connection, updates).on_conflict_do_nothing().returning(*_COLUMNS)
+        return [rows.update(row) for row in self._connection.execute(statement, values)]
+
+    def updates(self, update_ids: Iterable[int]) -> dict[int, Update]:
+        """See `ports.Updates.updates`."""
+        wanted = list(update_ids)
+        found: dict[int, Update] = {}
+        for start in range(0, len(wanted), _CHUNK):
+            query = select(*_COLUMNS).where(updates.c.id.in_(wanted[start : start + _CHUNK]))
+            found.update((row[0], rows.update(row)) for row in self._connection.execute(query))
+        return found
+
+    def save_updates(self, updates_: Iterable[Update]) -> None:
+        """See `ports.Updates.save_updates`."""
+        values = [rows.update_values(item) for item in updates_]
+        if values:
+            self._connection.execute(_SAVE, values)
+
+    def pending(self, rollout_id: int, limit: int) -> list[Update]:
+        """See `ports.Updates.pending`."""
+        other = updates.alias()
+        busy = exists().where(other.c.device_id == updates.c.device_id, other.c.state.in_(_FLYING))
+        query = (
+            select(*_COLUMNS)
+            .where(updates.c.rollout_id == rollout_id, updates.c.state == UpdateState.PENDING.value, ~busy)
+            .order_by(updates.c.rank)
+            .limit(limit)
+        )
+        return [rows.update(row) for row in self._connection.execute(query)]
+
+    def updates_in(self, rollout_id: int, states: Iterable[UpdateState]) -> list[Update]:
+        """See `ports.Updates.updates_in`."""
+        query = (
+            select(*_COLUMNS)
+            .where(updates.c.rollout_id == rollout_id, updates.c.state.in_([state.value for state in states]))
+            .order_by(updates.c.rank)
+        )
+        return [rows.update(row) for row in self._connection.execute(query)]
+
+    def updates_of(self, device_ids: Iterable[str], states: Iterable[UpdateState] = ()) -> list[Update]:
+        """See `ports.Updates.updates_of`."""
+        query = select(*_COLUMNS).where(updates.c.device_id.in_(list(device_ids))).order_by(updates.c.id)
+        wanted = [state.value for state in states]
+        if wanted:
+            query = query.where(updates.c.state.in_(wanted))
+        return [rows.update(row) for row in self._connection.execute(query)]
+
+    def overdue(self, now: float, limit: int) -> list[Update]:
+        """See `ports.Updates.overdue`."""
+        query = select(*_COLUMNS).where(updates.c.deadline_at <= now).order_by(updates.c.deadline_at).limit(limit)
+        return [rows.update(row) for row in self._connection.execute(query)]
+
+    def next_deadline(self) -> float | None:
+        """See `ports.Updates.next_deadline`."""
+        query = select(func.min(updates.c.deadline_at)).where(updates.c.deadline_at.is_not(None))
+        earliest: float | None = self._connection.scalar(query)
+        return earliest
+
+    def highest_rank(self, rollout_id: int) -> int:
+        """See `ports.Updates.highest_rank`."""
+        highest = self._connection.scalar(select(func.max(updates.c.rank)).where(updates.c.rollout_id == rollout_id))
+        return -1 if highest is None else int(highest)
+
+    def add_reports(self, reports_: Sequence[Report], now: float) -> list[bool]:
+        """See `ports.Updates.add_reports`."""
+        if not reports_:
+            return []
+        keys = [(item.update_id, item.attempt, item.boot, item.n) for item in reports_]
+        values = [
+            {
+                "update_id": key[0],
+                "attempt": key[1],
+                "boot": key[2],
+                "n": key[3],
+                "at": now,
+                "kind": item.kind.value,
+                "code": item.code,
+                "text": item.msg,
+            }
+            for key, item in zip(keys, reports_, strict=True)
+        ]
+        statement = (
+            insert(self._connection, reports)
+            .on_conflict_do_nothing()
+            .returning(reports.c.update_id, reports.c.attempt, reports.c.boot, reports.c.n)
+        )
+        stored = {tuple(row) for row in self._connection.execute(statement, values)}
+        return [_take(stored, key) for key in keys]
+
+    def lines(self, update_id: int) -> list[Line]:
+        """See `ports.Updates.lines`."""
+        query = select(reports).where(reports.c.update_id == update_id).order_by(reports.c.at, reports.c.n)
+        return [
+            Line(row.at, row.attempt, row.boot, row.n, row.kind, row.code, row.text)
+            for row in self._connection.execute(query)
+        ]
+
+
+def _take(stored: set[tuple[object, ...]], key: tuple[object, ...]) -> bool:
+    """Say whether a report is new; a second one in the same batch is not."""
+    if key in stored:
+        stored.remove(key)
+        return True
+    return False

@@ -1,0 +1,85 @@
+"""The command line's side of the operator API: one call, one answer, clear errors."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+DEFAULT_SERVER = "http://127.0.0.1:8080"
+DEFAULT_TOKEN_FILE = "/etc/ota-orchestrator/operator-token"
+EXIT_ERROR, EXIT_HALTED, EXIT_TIMEOUT, EXIT_NOT_FOUND = 1, 3, 4, 5
+
+
+class Client:
+    """Talks to the daemon.
+
+    Args:
+        server: its origin.
+        token_file: file with the operator token.
+    """
+
+    def __init__(self, server: str, token_file: Path) -> None:
+        import httpx2
+
+        self._server = server
+        self._http = httpx2.Client(
+            base_url=server,
+            headers={"Authorization": f"Bearer {_token(token_file)}"},
+            timeout=60.0,
+            trust_env=False,
+        )
+
+    def get(self, path: str, **query: object) -> Any:
+        """Return the answer to a question."""
+        return self._call("GET", path, params={name: str(value) for name, value in query.items()})
+
+    def post(self, path: str, body: object) -> Any:
+        """Return the answer to a change."""
+        return self._call("POST", path, content=json.dumps(body), headers={"Content-Type": "application/json"})
+
+    def _call(self, method: str, path: str, **options: Any) -> Any:
+        import httpx2
+
+        try:
+            answer = self._http.request(method, f"/api/v1{path}", **options)
+        except httpx2.HTTPError as error:
+            fail(f"the daemon does not answer at {self._server}: {error}; is `ota serve` running? (see --server)")
+        if not answer.is_success:
+            _explain(answer)
+        return answer.json()
+
+
+def fail(text: str, code: int = EXIT_ERROR) -> NoReturn:
+    """Print an error and end."""
+    click.echo(f"error: {text}", err=True)
+    raise SystemExit(code)
+
+
+def connect(context: click.Context) -> Client:
+    """Return the client that the options of this call mean."""
+    options = context.find_root().params
+    return Client(options["server"], options["token_file"])
+
+
+def _token(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError as error:
+        fail(f"the operator token {os.fspath(path)} cannot be read: {error.strerror}; name it with --token-file")
+
+
+def _explain(answer: Any) -> NoReturn:
+    try:
+        body = answer.json()
+        text, faults = str(body["detail"]), body.get("faults", [])
+    except (ValueError, KeyError, TypeError):
+        fail(f"{answer.request.url} is not our daemon: it answered {answer.status_code} without our error format")
+    for fault in faults:
+        click.echo(f"error: {fault}", err=True)
+    if not faults:
+        click.echo(f"error: {text}", err=True)
+    raise SystemExit(EXIT_NOT_FOUND if answer.status_code == 404 else EXIT_ERROR)

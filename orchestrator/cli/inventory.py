@@ -1,0 +1,137 @@
+"""`ota device`, `ota release`, `ota artifact`: what there is."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import click
+
+from orchestrator.cli import show
+from orchestrator.cli.client import connect, fail
+from orchestrator.cli.sign import sign_command, verify_command
+
+_CHUNK = 1000
+
+
+@click.group("device")
+def device_group() -> None:
+    """Enrol, list and explain devices."""
+
+
+@device_group.command("add")
+@click.argument("ids", nargs=-1)
+@click.option("--model", required=True, help="Hardware model of these devices.")
+@click.option("--group", "groups", multiple=True, help="Group they belong to; repeat for more.")
+@click.option("--count", type=int, help="Make so many identifiers from --pattern instead of naming them.")
+@click.option("--pattern", default="dev-{:05d}", show_default=True, help="Identifier pattern for --count.")
+@click.option(
+    "--credentials",
+    "path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    required=True,
+    help="File for the tokens, one JSON object per line; created with mode 0600.",
+)
+@click.pass_context
+def add(
+    context: click.Context,
+    ids: tuple[str, ...],
+    model: str,
+    groups: tuple[str, ...],
+    count: int | None,
+    pattern: str,
+    path: Path,
+) -> None:
+    """Enrol devices, or renew their tokens; each token is shown this once, in the credentials file."""
+    names = list(ids) + [pattern.format(number) for number in range(count or 0)]
+    if not names:
+        fail("name devices, or say how many with --count")
+    client = connect(context)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "w") as file:
+        for start in range(0, len(names), _CHUNK):
+            chunk = names[start : start + _CHUNK]
+            body = {"devices": [{"id": name, "model": model, "groups": groups} for name in chunk]}
+            tokens = client.post("/devices", body)["tokens"]
+            for name in chunk:
+                file.write(json.dumps({"device": name, "model": model, "token": tokens[name]}) + "\n")
+    click.echo(f"{len(names)} devices enrolled; their tokens are in {path}")
+
+
+@device_group.command("list")
+@click.option("--after", default="", help="Continue after this identifier.")
+@click.option("--limit", type=int, default=100, show_default=True)
+@show.output_option
+@click.pass_context
+def list_devices(context: click.Context, after: str, limit: int, output: str) -> None:
+    """List devices in the order of their identifiers."""
+    show.emit(connect(context).get("/devices", after=after, limit=limit), output, show.draw_devices)
+
+
+@device_group.command("get")
+@click.argument("device_id")
+@show.output_option
+@click.pass_context
+def get_device(context: click.Context, device_id: str, output: str) -> None:
+    """Show a device and its updates."""
+    show.emit(connect(context).get(f"/devices/{device_id}"), output, show.draw_device)
+
+
+@device_group.command("explain")
+@click.argument("device_id")
+@show.output_option
+@click.pass_context
+def explain_device(context: click.Context, device_id: str, output: str) -> None:
+    """Say why a device has or has not each release."""
+    show.emit(connect(context).get(f"/devices/{device_id}/explain"), output, show.draw_device_reason)
+
+
+@click.group("release")
+def release_group() -> None:
+    """Make and list releases."""
+
+
+@release_group.command("create")
+@click.argument("name")
+@click.option("--artifact", "artifacts", multiple=True, required=True, help="SHA-256 as `ota artifact list` shows it.")
+@show.output_option
+@click.pass_context
+def create_release(context: click.Context, name: str, artifacts: tuple[str, ...], output: str) -> None:
+    """Make a release of imported artifacts: one version, at most one artifact per hardware model."""
+    made = connect(context).post("/releases", {"name": name, "artifacts": artifacts})
+    show.emit(made, output, lambda data: show.draw_releases([data]))
+
+
+@release_group.command("list")
+@show.output_option
+@click.pass_context
+def list_releases(context: click.Context, output: str) -> None:
+    """List releases, newest first."""
+    show.emit(connect(context).get("/releases"), output, show.draw_releases)
+
+
+@click.group("artifact")
+def artifact_group() -> None:
+    """Sign, verify, import and list artifacts."""
+
+
+@artifact_group.command("import")
+@click.argument("uri")
+@show.output_option
+@click.pass_context
+def import_artifact(context: click.Context, uri: str, output: str) -> None:
+    """Import s3://bucket/key or file:///path after checking its statement and every byte."""
+    made = connect(context).post("/artifacts", {"uri": uri})
+    show.emit(made, output, lambda data: show.draw_artifacts([data]))
+
+
+@artifact_group.command("list")
+@show.output_option
+@click.pass_context
+def list_artifacts(context: click.Context, output: str) -> None:
+    """List imported artifacts, newest first."""
+    show.emit(connect(context).get("/artifacts"), output, show.draw_artifacts)
+
+
+artifact_group.add_command(sign_command)
+artifact_group.add_command(verify_command)

@@ -1,0 +1,82 @@
+"""The command `ota`. The only place that turns errors into exit codes.
+
+Rules:
+- Exit codes: 0 well, 1 error, 2 wrong usage, 3 rollout halted, aborted or inconclusive, 4 timeout,
+  5 not found, 130 interrupted.
+- Heavy imports stay inside the commands, so that every command starts fast.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from orchestrator import __version__
+from orchestrator.cli.check_config import DEFAULT_CONFIG, check_config_command
+from orchestrator.cli.client import DEFAULT_SERVER, DEFAULT_TOKEN_FILE
+from orchestrator.cli.inventory import artifact_group, device_group, release_group
+from orchestrator.cli.keys import keys_group
+from orchestrator.cli.rollout import rollout_group
+from orchestrator.cli.simulate import simulate_command
+from orchestrator.errors import ConfigError, OrchestratorError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option("--server", envvar="OTA_SERVER", default=DEFAULT_SERVER, show_default=True, help="Origin of the daemon.")
+@click.option(
+    "--token-file",
+    envvar="OTA_TOKEN_FILE",
+    default=DEFAULT_TOKEN_FILE,
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="File with the operator token.",
+)
+@click.version_option(__version__, prog_name="ota")
+def cli(server: str, token_file: Path) -> None:
+    """Bring signed releases to device fleets, and halt the bad ones by evidence."""
+    del server, token_file  # read from the context by `client.connect`
+
+
+@cli.command("serve")
+@click.option(
+    "--config",
+    "path",
+    envvar="OTA_CONFIG",
+    default=DEFAULT_CONFIG,
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="The YAML file.",
+)
+def serve_command(path: Path) -> None:
+    """Run the daemon until SIGTERM or SIGINT."""
+    from orchestrator import config, daemon
+
+    daemon.serve(config.load(path, os.environ))
+
+
+for command in (
+    check_config_command,
+    keys_group,
+    artifact_group,
+    release_group,
+    rollout_group,
+    device_group,
+    simulate_command,
+):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Run `ota`; never returns."""
+    try:
+        cli(standalone_mode=True)
+    except ConfigError as error:
+        for fault in error.faults:
+            click.echo(f"error: {fault}", err=True)
+        sys.exit(1)
+    except OrchestratorError as error:
+        click.echo(f"error: {error.message}", err=True)
+        sys.exit(1)

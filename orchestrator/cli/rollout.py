@@ -1,0 +1,135 @@
+"""`ota rollout ...`: make, move, watch and explain rollouts."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from orchestrator.cli import show
+from orchestrator.cli.client import EXIT_HALTED, EXIT_TIMEOUT, connect, fail
+
+_OVER = {"done": 0, "halted": EXIT_HALTED, "aborted": EXIT_HALTED, "inconclusive": EXIT_HALTED}
+_MAX_PLAN_BYTES = 256 * 1024
+
+
+@click.group("rollout")
+def rollout_group() -> None:
+    """Bring a release to devices, in stages, by evidence."""
+
+
+@rollout_group.command("create")
+@click.option("-f", "--file", "path", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@show.output_option
+@click.pass_context
+def create(context: click.Context, path: Path, output: str) -> None:
+    """Make a rollout in draft from a plan in YAML."""
+    from orchestrator import strict_yaml
+
+    try:
+        plan = strict_yaml.parse(path.read_bytes()[: _MAX_PLAN_BYTES + 1])
+    except ValueError as error:
+        fail(f"{path}: {error}")
+    show.emit(connect(context).post("/rollouts", plan), output, show.draw_rollout)
+
+
+@rollout_group.command("list")
+@show.output_option
+@click.pass_context
+def list_(context: click.Context, output: str) -> None:
+    """List rollouts, newest first."""
+    show.emit(connect(context).get("/rollouts"), output, show.draw_rollouts)
+
+
+@rollout_group.command("get")
+@click.argument("name")
+@show.output_option
+@click.pass_context
+def get(context: click.Context, name: str, output: str) -> None:
+    """Show a rollout with its stages and evidence."""
+    show.emit(connect(context).get(f"/rollouts/{name}"), output, show.draw_rollout)
+
+
+@rollout_group.command("explain")
+@click.argument("name")
+@show.output_option
+@click.pass_context
+def explain(context: click.Context, name: str, output: str) -> None:
+    """Say why a rollout stands where it stands, and what would change that."""
+    show.emit(connect(context).get(f"/rollouts/{name}/explain"), output, show.draw_rollout_reason)
+
+
+@rollout_group.command("watch")
+@click.argument("name")
+@click.option("--timeout", "timeout_s", type=float, help="Give up after so many seconds, with exit code 4.")
+@click.option("--interval", "interval_s", type=float, default=1.0, show_default=True, help="Seconds between looks.")
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.pass_context
+def watch(context: click.Context, name: str, timeout_s: float | None, interval_s: float, output: str) -> None:
+    """Follow a rollout until it ends: exit code 0 when done, 3 when halted, aborted or inconclusive."""
+    client = connect(context)
+    ends_at = None if timeout_s is None else time.monotonic() + timeout_s
+    follow = _Follower(live=output == "table" and sys.stdout.isatty(), as_json=output == "json")
+    while True:
+        data = client.get(f"/rollouts/{name}")
+        follow.show(data)
+        if data["phase"] in _OVER:
+            raise SystemExit(_OVER[data["phase"]])
+        if ends_at is not None and time.monotonic() >= ends_at:
+            fail(f"{name} is still {data['phase']}", EXIT_TIMEOUT)
+        time.sleep(interval_s)
+
+
+class _Follower:
+    """Draws a rollout again in place, or prints it when it changed."""
+
+    def __init__(self, *, live: bool, as_json: bool) -> None:
+        self._live = live
+        self._as_json = as_json
+        self._drawn = 0
+        self._last: Any = None
+
+    def show(self, data: dict[str, Any]) -> None:
+        if data == self._last:
+            return
+        self._last = data
+        if self._as_json:
+            import json
+
+            click.echo(json.dumps(data))
+            return
+        lines = show.rollout_lines(data)
+        if self._live and self._drawn:
+            click.echo(f"\x1b[{self._drawn}A\x1b[J", nl=False)
+        self._drawn = len(lines)
+        for line in lines:
+            click.echo(line)
+
+
+def _move(context: click.Context, name: str, command: str, reason: str) -> None:
+    data = connect(context).post(f"/rollouts/{name}/{command}", {"reason": reason})
+    show.draw_rollout(data)
+
+
+def _add(command: str, text: str, *, confirm: bool = False) -> None:
+    @rollout_group.command(command, help=text)
+    @click.argument("name")
+    @click.option("--reason", default="", help="Why; kept in the record.")
+    @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+    @click.pass_context
+    def run(context: click.Context, name: str, reason: str, yes: bool) -> None:
+        if confirm and not yes:
+            if not sys.stdin.isatty():
+                fail(f"{command} cannot be undone; confirm it with --yes")
+            click.confirm(f"{command} {name}: this cannot be undone. Go on?", abort=True)
+        _move(context, name, command, reason)
+
+
+_add("start", "Begin: fix the cohort and open the first stage.")
+_add("pause", "Offer nothing more; what has begun goes on.")
+_add("resume", "Go on after a pause; after a halt or an inconclusive stage a --reason is needed.")
+_add("halt", "Stop now: withdraw queued triggers and recall offered ones.")
+_add("abort", "End for good, with recall.", confirm=True)

@@ -1,0 +1,204 @@
+"""`ota artifact sign` and `ota artifact verify`: the artifact statement beside a file.
+
+Rules:
+- The statement of `FILE` is `FILE.statement`; importing looks for it under that name.
+- What we sign is checked as a device would check it, before it is written.
+- `verify` answers yes with 0 and no with 1; anything that keeps it from answering is an error.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from orchestrator.adapters.signers import FileSigner
+    from orchestrator.core.model import Artifact
+    from orchestrator.verifier import PublicKey
+
+_CHUNK_BYTES = 1 << 20
+
+
+@click.command("sign")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--key", required=True, type=click.Path(path_type=Path), help="The artifact key, `artifact.pem`.")
+@click.option("--name", required=True, help="Product name.")
+@click.option("--version", required=True, help="Version, for display only.")
+@click.option("--rel", required=True, type=int, help="Release counter; devices compare this.")
+@click.option("--hw", "hardware", required=True, multiple=True, help="Hardware model it may run on; repeat it.")
+@click.option("--sec", default=0, show_default=True, help="Security epoch.")
+@click.option("--from", "min_from", default=0, show_default=True, help="Lowest running release that may jump here.")
+@click.option("--comp", "component", default="main", show_default=True, help="Component it belongs to.")
+@click.option("--format", "payload_format", default="raw", show_default=True, help="Payload format.")
+@click.option("--replace", is_flag=True, help="Overwrite an existing statement.")
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+def sign_command(
+    file: Path,
+    key: Path,
+    name: str,
+    version: str,
+    rel: int,
+    hardware: tuple[str, ...],
+    sec: int,
+    min_from: int,
+    component: str,
+    payload_format: str,
+    replace: bool,
+    output: str,
+) -> None:
+    """Sign the artifact statement of FILE and write it to FILE.statement."""
+    from orchestrator.adapters.signers import FileSigner
+    from orchestrator.core.model import Artifact
+
+    signer = FileSigner.load(key)
+    _check_role(signer, key.parent)
+    size_bytes, sha256 = _measure(file)
+    artifact = Artifact(
+        sha256=sha256,
+        size_bytes=size_bytes,
+        name=name,
+        version=version,
+        rel=rel,
+        sec=sec,
+        component=component,
+        hardware=hardware,
+        format=payload_format,
+        min_from=min_from,
+        statement="",
+        uri=file.absolute().as_uri(),
+        source_version=None,
+    )
+    token = _statement(artifact, signer)
+    path = _write_statement(file, token, replace=replace)
+    _print({"statement": str(path), "kid": signer.kid, "sha256": sha256, "size": size_bytes}, output)
+
+
+@click.command("verify")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--keys", "keys_path", default="keys/device-keys.json", show_default=True, type=click.Path(path_type=Path)
+)
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.pass_context
+def verify_command(context: click.Context, file: Path, keys_path: Path, output: str) -> None:
+    """Check FILE against FILE.statement: signature, size and hash."""
+    from orchestrator.adapters.keys import load_device_keys
+    from orchestrator.errors import TrustError
+
+    keyset = load_device_keys(keys_path)
+    try:
+        claims = _verified(file, keyset.keys)
+    except TrustError as error:
+        if output == "json":
+            _print({"valid": False, "code": error.code, "reason": error.message}, output)
+        else:
+            click.echo(f"refused: {error.message} [{error.code}]", err=True)
+        context.exit(1)
+    shown = {
+        name: claims[name] for name in ("name", "ver", "rel", "sec", "comp", "hw", "from", "size", "sha256", "fmt")
+    }
+    _print({"valid": True} | shown, output)
+
+
+def _statement(artifact: Artifact, signer: FileSigner) -> bytes:
+    from orchestrator.core.trigger import statement_claims
+    from orchestrator.errors import RequestError
+    from orchestrator.verifier import PublicKey, Refused, open_token
+    from orchestrator.wire.token import TokenType, assemble, signing_input
+
+    claims = statement_claims(artifact, issued_at=time.time())
+    signed = signing_input(TokenType.ARTIFACT, signer.kid, claims)
+    token = assemble(signed, signer.sign(signed))
+    try:
+        key = PublicKey(signer.kid, TokenType.ARTIFACT, signer.x, signer.y)
+        open_token(token, TokenType.ARTIFACT, {signer.kid: key})
+    except Refused as refusal:
+        raise RequestError(f"devices would refuse this statement: {refusal}", code=refusal.code) from None
+    return token
+
+
+def _check_role(signer: FileSigner, directory: Path) -> None:
+    from orchestrator.adapters.keys import PUBLIC_FILE, load_device_keys
+    from orchestrator.errors import RequestError
+    from orchestrator.wire.token import TokenType
+
+    if not (directory / PUBLIC_FILE).exists():
+        return
+    known = load_device_keys(directory / PUBLIC_FILE).keys.get(signer.kid)
+    if known is None or known.typ != TokenType.ARTIFACT:
+        raise RequestError(
+            f"by {directory / PUBLIC_FILE}, key {signer.kid} may not sign artifacts; use artifact.pem",
+            code="wrong_role",
+        )
+
+
+def _verified(file: Path, keys: Mapping[str, PublicKey]) -> dict[str, Any]:
+    from orchestrator.errors import TrustError
+    from orchestrator.verifier import ARTIFACT, Refused, open_token
+
+    size_bytes, sha256 = _measure(file)
+    path = _statement_path(file)
+    if not path.exists():
+        raise TrustError(f"{file} is unsigned: there is no {path.name} beside it", code="unsigned")
+    try:
+        claims = open_token(path.read_bytes(), ARTIFACT, keys)
+    except Refused as refusal:
+        raise TrustError(f"the statement does not hold: {refusal}", code=refusal.code) from None
+    if claims["size"] != size_bytes:
+        raise TrustError(f"{file} has {size_bytes} bytes, its statement says {claims['size']}", code="size_mismatch")
+    if claims["sha256"] != sha256:
+        raise TrustError(f"{file} is not the artifact that was signed: its hash differs", code="hash_mismatch")
+    if claims.get("exp", time.time() + 1) <= time.time():
+        raise TrustError(f"the statement of {file} has expired; sign it again", code="statement_expired")
+    return claims
+
+
+def _measure(file: Path) -> tuple[int, str]:
+    import hashlib
+
+    from orchestrator.errors import NotFoundError, RequestError
+    from orchestrator.wire.token import encode64
+
+    digest, size_bytes = hashlib.sha256(), 0
+    try:
+        with file.open("rb") as stream:
+            while chunk := stream.read(_CHUNK_BYTES):
+                digest.update(chunk)
+                size_bytes += len(chunk)
+    except FileNotFoundError:
+        raise NotFoundError(f"there is no file {file}", code="no_file") from None
+    except OSError as error:
+        raise RequestError(f"cannot read {file}: {error.strerror}", code="unreadable") from None
+    return size_bytes, encode64(digest.digest())
+
+
+def _write_statement(file: Path, token: bytes, *, replace: bool) -> Path:
+    from orchestrator.errors import ConflictError, ForbiddenError
+
+    path = _statement_path(file)
+    try:
+        with path.open("wb" if replace else "xb") as stream:
+            stream.write(token)
+    except FileExistsError:
+        raise ConflictError(f"{path} exists; pass --replace to overwrite it", code="statement_exists") from None
+    except OSError as error:
+        raise ForbiddenError(f"cannot write {path}: {error.strerror}", code="unwritable") from None
+    return path
+
+
+def _statement_path(file: Path) -> Path:
+    return file.with_name(file.name + ".statement")
+
+
+def _print(values: dict[str, Any], output: str) -> None:
+    if output == "json":
+        import json
+
+        click.echo(json.dumps(values))
+        return
+    for name, value in values.items():
+        click.echo(f"{name:<10}{' '.join(value) if isinstance(value, list) else value}")

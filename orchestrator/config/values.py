@@ -1,0 +1,116 @@
+"""The types of single values in the configuration: what they accept, and the sentence when they do not.
+
+Rules:
+- A sentence completes "<key>: ..." and says what to write instead.
+- No sentence repeats a value that might be a secret.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
+
+from orchestrator.units import format_duration, format_size, parse_duration, parse_size
+from orchestrator.wire.topics import is_identifier
+
+_LONGEST_PRESIGN_S = 7 * 86400
+_NETWORK_SCHEMES = ("http", "https", "mqtt", "mqtts", "s3")
+
+
+def _identifier(text: str) -> str:
+    if not is_identifier(text):
+        raise ValueError("must be 1 to 64 of a-z, 0-9, '.', '_' and '-', and begin with a letter or digit")
+    return text
+
+
+def _split_list(value: object) -> object:
+    # The environment has no lists: there the entries stand with commas between them.
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _path(value: object) -> object:
+    # A pasted secret hardly ever looks like a path; refusing it here keeps it out of every later message.
+    if value is None or isinstance(value, Path):
+        return value
+    if not isinstance(value, str) or "/" not in value or "\n" in value or value.startswith("-----BEGIN"):
+        raise ValueError('must be a path with a slash ("./name" for a file here); a secret itself never stands here')
+    return Path(value)
+
+
+def _url(text: str, *schemes: str) -> SplitResult:
+    try:
+        url = urlsplit(text)
+        host, _ = url.hostname, url.port
+    except ValueError:
+        raise ValueError("is not a URL") from None
+    if url.scheme not in schemes or (not host and url.scheme in _NETWORK_SCHEMES):
+        raise ValueError("must begin with " + " or ".join(f"{scheme}://" for scheme in schemes) + " and name a host")
+    if "@" in url.netloc:
+        raise ValueError("must not hold a user or password; name those in their own keys")
+    return url
+
+
+def _web_url(text: str) -> str:
+    url = _url(text, "http", "https")
+    if url.query or url.fragment or text.endswith("/"):
+        raise ValueError(
+            "must be a base such as https://updates.example.net, with nothing after the path and no last /"
+        )
+    return text
+
+
+def _broker_url(text: str) -> str:
+    if _url(text, "mqtt", "mqtts").path:
+        raise ValueError("must be mqtt://host:port or mqtts://host:port and no more")
+    return text
+
+
+def _source_url(text: str) -> str:
+    _url(text, "s3", "file")
+    return text
+
+
+def _store_url(text: str) -> str:
+    if not text.startswith("sqlite:////"):
+        raise ValueError("must be sqlite:// and then an absolute path, such as sqlite:////var/lib/ota/state.db")
+    return text
+
+
+def _listen(text: str) -> str:
+    url = urlsplit(f"//{text}")
+    try:
+        if url.hostname and url.port is not None and url.netloc == text and "@" not in text:
+            return text
+    except ValueError:
+        pass
+    raise ValueError('must be an address and a port, such as "127.0.0.1:8080" or "[::1]:8080"')
+
+
+def _presign_lifetime(seconds: float) -> float:
+    if not 1 <= seconds <= _LONGEST_PRESIGN_S:
+        raise ValueError('must be between "1s" and "7d"; no S3 service honours more')
+    return seconds
+
+
+def _positive(value: float) -> float:
+    if value <= 0:
+        raise ValueError("must be more than nothing")
+    return value
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration), PlainSerializer(format_duration)]
+Interval = Annotated[Duration, AfterValidator(_positive)]
+Size = Annotated[int, BeforeValidator(parse_size), AfterValidator(_positive), PlainSerializer(format_size)]
+Identifier = Annotated[str, AfterValidator(_identifier)]
+FilePath = Annotated[Path | None, BeforeValidator(_path)]
+Count = Annotated[int, Field(ge=1)]
+PresignLifetime = Annotated[Duration, AfterValidator(_presign_lifetime)]
+Listen = Annotated[str, AfterValidator(_listen)]
+WebUrl = Annotated[str, AfterValidator(_web_url)]
+BrokerUrl = Annotated[str, AfterValidator(_broker_url)]
+StoreUrl = Annotated[str, AfterValidator(_store_url)]
+Folders = Annotated[tuple[Path, ...], BeforeValidator(_split_list)]
+Prefixes = Annotated[tuple[Annotated[str, AfterValidator(_source_url)], ...], BeforeValidator(_split_list)]

@@ -1,0 +1,132 @@
+"""The claims of triggers, recalls and artifact statements: what is said, before it is signed.
+
+Rules:
+- The fields that trigger and statement share come from one function, so that they cannot differ.
+- Times on the wire are whole seconds: the issue is rounded down, and so is the expiry.
+- Member order is fixed: equal input gives equal bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+from orchestrator.core.model import Artifact
+
+
+class Urgency(IntEnum):
+    """How pressing a rollout is; devices demand cosignatures for an emergency."""
+
+    BACKGROUND = 0
+    NORMAL = 1
+    SECURITY = 2
+    EMERGENCY = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """What a trigger and a recall have in common: from whom, to whom, about which attempt, until when.
+
+    Attributes:
+        deployment: identifier of the deployment that devices are pinned to.
+        epoch: key epoch.
+        device: device identifier.
+        rollout: rollout identifier.
+        update_id: update, positive.
+        attempt: attempt of that update, from 1.
+        seq: sequence number, never used before under this deployment and epoch.
+        jti: random identifier, 12 to 43 characters of base64url.
+        issued_at: epoch seconds.
+        expires_at: epoch seconds; at least one second later, at most 400 days.
+    """
+
+    deployment: str
+    epoch: int
+    device: str
+    rollout: str
+    update_id: int
+    attempt: int
+    seq: int
+    jti: str
+    issued_at: float
+    expires_at: float
+
+
+def install_claims(
+    issue: Issue,
+    artifact: Artifact,
+    *,
+    stage: int,
+    urls: Sequence[str],
+    statement_hash: str,
+    urgency: Urgency = Urgency.NORMAL,
+    policy: Mapping[str, int] | None = None,
+) -> dict[str, object]:
+    """Return the claims of a trigger to install `artifact`.
+
+    Args:
+        issue: from whom, to whom, about which attempt, until when.
+        artifact: what to install.
+        stage: number of the stage, from 0.
+        urls: one to four stable locators; never presigned ones.
+        statement_hash: token hash of the artifact's statement.
+        urgency: how pressing it is.
+        policy: limits for the device: `jit` spreads the start and `dl` bounds the download, in seconds.
+    """
+    claims = _issue_claims(issue, "install", artifact.component) | {"wave": stage} | _artifact_claims(artifact)
+    claims |= {"url": list(urls), "ast": statement_hash, "urg": int(urgency)}
+    if policy:
+        claims["pol"] = dict(policy)
+    return claims
+
+
+def recall_claims(issue: Issue, *, component: str, token_hash: str) -> dict[str, object]:
+    """Return the claims of a recall.
+
+    Args:
+        issue: from whom, to whom, about which attempt; its `seq` is a new one.
+        component: component that the recalled trigger named.
+        token_hash: token hash of the recalled trigger.
+    """
+    return _issue_claims(issue, "cancel", component) | {"tok": token_hash}
+
+
+def statement_claims(artifact: Artifact, *, issued_at: float, expires_at: float | None = None) -> dict[str, object]:
+    """Return the claims of the artifact statement; `artifact.statement` and its place are not looked at."""
+    claims = {"v": 1} | _artifact_claims(artifact) | {"iat": int(issued_at)}
+    if expires_at is not None:
+        claims["exp"] = int(expires_at)
+    return claims
+
+
+def _issue_claims(issue: Issue, act: str, component: str) -> dict[str, object]:
+    return {
+        "v": 1,
+        "iss": issue.deployment,
+        "ep": issue.epoch,
+        "aud": [f"d:{issue.device}"],
+        "comp": component,
+        "cid": issue.rollout,
+        "act": act,
+        "seq": issue.seq,
+        "jti": issue.jti,
+        "att": f"{issue.update_id}.{issue.attempt}",
+        "iat": int(issue.issued_at),
+        "exp": int(issue.expires_at),
+    }
+
+
+def _artifact_claims(artifact: Artifact) -> dict[str, object]:
+    return {
+        "name": artifact.name,
+        "ver": artifact.version,
+        "rel": artifact.rel,
+        "sec": artifact.sec,
+        "comp": artifact.component,
+        "hw": list(artifact.hardware),
+        "from": artifact.min_from,
+        "size": artifact.size_bytes,
+        "sha256": artifact.sha256,
+        "fmt": artifact.format,
+    }

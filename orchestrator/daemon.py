@@ -1,0 +1,289 @@
+"""The composition root: settings -> adapters -> engine -> one TaskGroup; signals; systemd.
+
+Rules:
+- Here, and nowhere else, adapters meet the engine.
+- Every task has a name, and one that ends takes the daemon down: a half-dead daemon is worse than a
+  restarted one.
+- READY is said once the store is open and HTTP listens; the watchdog is fed by the event loop after a
+  read of the store, so that a stuck loop or a stuck store is noticed.
+- SIGTERM and SIGINT stop the loops; what was acknowledged is on disk at any time anyway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from orchestrator import __version__, config
+from orchestrator.adapters import logs
+from orchestrator.adapters.files import FileSource
+from orchestrator.adapters.mqtt import MqttBus, MqttSettings
+from orchestrator.adapters.s3 import S3Settings, S3Source
+from orchestrator.adapters.signers import FileSigner
+from orchestrator.adapters.store import SqlStore, open_store
+from orchestrator.adapters.systemd import Notifier
+from orchestrator.config import Settings
+from orchestrator.core.model import Artifact
+from orchestrator.engine import operations
+from orchestrator.engine.conductor import Conductor
+from orchestrator.engine.dispatcher import Dispatcher
+from orchestrator.engine.hearing import Hearing
+from orchestrator.engine.importer import Importer, Registry
+from orchestrator.engine.recorder import Recorder, RecorderSettings
+from orchestrator.engine.sealer import Sealer, SealerSettings
+from orchestrator.errors import ConfigError
+from orchestrator.ports import Lane
+from orchestrator.verifier import TRIGGER, load_keys
+from orchestrator.web.app import build_app
+from orchestrator.web.context import Context
+from orchestrator.web.server import HttpServer
+from orchestrator.wire import topics
+
+STATUS_EVERY_S = 5.0
+_log = structlog.get_logger(__name__)
+
+
+class _StoppedError(Exception):
+    """Ends the TaskGroup when a signal came."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The wired daemon.
+
+    Attributes:
+        store: durable state.
+        bus: the broker.
+        recorder: reports in.
+        conductor: decisions.
+        sealer: signatures.
+        dispatcher: triggers out.
+        importer: artifacts in.
+        server: HTTP.
+        hearing: whether silence may be judged.
+    """
+
+    store: SqlStore
+    bus: MqttBus
+    recorder: Recorder
+    conductor: Conductor
+    sealer: Sealer
+    dispatcher: Dispatcher
+    importer: Importer
+    server: HttpServer
+    hearing: Hearing
+
+
+def serve(settings: Settings) -> None:
+    """Run the daemon until a signal stops it. Blocks.
+
+    Raises:
+        OrchestratorError: it cannot start; the text says why.
+    """
+    logs.configure(settings.log.level, settings.log.format, sys.stdout)
+    try:
+        import uvloop
+    except ImportError:
+        run: Callable[[Coroutine[Any, Any, None]], None] = asyncio.run
+    else:
+        run = uvloop.run
+    run(_serve(settings, Notifier.from_environ(os.environ)))
+
+
+async def _serve(settings: Settings, notifier: Notifier) -> None:
+    store = await asyncio.to_thread(open_store, settings.store.url)
+    try:
+        await _run(settings, wire(settings, store), notifier)
+    finally:
+        await store.close()
+        _log.info("daemon.stopped")
+
+
+def wire(settings: Settings, store: SqlStore, now: Callable[[], float] = time.time) -> Parts:
+    """Connect the parts. Opens the listening socket and reads the keys.
+
+    Raises:
+        OrchestratorError: a key, a secret or the address cannot be used.
+    """
+    signer = FileSigner.load(_path(settings.trust.trigger_key_file))
+    keys = load_keys(_path(settings.trust.public_keys_file).read_bytes())
+    ours = keys.get(signer.kid)
+    if ours is None or ours.typ != TRIGGER:
+        raise ConfigError(["trust.trigger_key_file: this key is no trigger key of trust.public_keys_file"])
+    sources = _sources(settings)
+    bus = MqttBus(_mqtt(settings), topics.uplink_filters())
+    hearing = Hearing(lambda: bus.link, settings.conductor.link_grace_s, now)
+    planned, sealed = asyncio.Event(), asyncio.Event()
+    conductor = Conductor(store, now, hearing, planned.set)
+    recorder = Recorder(
+        store,
+        bus,
+        RecorderSettings(settings.recorder.batch, settings.recorder.linger_s, settings.devices.enrolment == "hello"),
+        now,
+        hearing,
+        conductor.changed,
+    )
+    sealer = Sealer(store, signer, _sealing(settings), now, planned, sealed.set)
+    dispatcher = Dispatcher(store, bus, settings.dispatcher.batch, now, sealed, planned.set)
+    importer = Importer(
+        sources, keys, _registry(store, now), limit_bytes=settings.sources.max_artifact_size_bytes, clock=now
+    )
+    context = Context(
+        store=store,
+        conductor=conductor,
+        recorder=recorder,
+        import_artifact=importer.import_one,
+        sources=sources,
+        now=now,
+        hearing=hearing,
+        planned=planned.set,
+        operator_token=config.read_secret(_path(settings.http.operator_token_file)),
+        presign_lifetime_s=int(settings.download.presign_lifetime_s),
+        status=lambda: _status(bus, recorder, dispatcher, hearing),
+    )
+    server = HttpServer(build_app(context), settings.http.host, settings.http.port, settings.http.max_connections)
+    return Parts(store, bus, recorder, conductor, sealer, dispatcher, importer, server, hearing)
+
+
+async def _run(settings: Settings, parts: Parts, notifier: Notifier) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    watch = settings.sources.watch
+    jobs: dict[str, Coroutine[Any, Any, None]] = {
+        "http": parts.server.run(),
+        "broker": parts.bus.run(),
+        "recorder": parts.recorder.listen(),
+        "recorder-http": parts.recorder.serve(),
+        "silence": parts.recorder.judge_silence(),
+        "conductor": parts.conductor.run(),
+        "sealer": parts.sealer.run(),
+        "dispatcher": parts.dispatcher.run(),
+        "watchdog": _feed_watchdog(parts, notifier),
+        "stop": _wait_for_stop(stop),
+    }
+    if watch:
+        jobs["watch"] = parts.importer.watch(watch, settings.sources.watch_interval_s, asyncio.sleep)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for name, job in jobs.items():
+                tasks.create_task(_never_ending(name, job), name=name)
+            notifier.ready()
+            _log.info("daemon.ready", version=__version__, http=f"{settings.http.host}:{parts.server.port}")
+    except* _StoppedError:
+        notifier.stopping()
+        _log.info("daemon.stopping")
+
+
+async def _never_ending(name: str, job: Coroutine[Any, Any, None]) -> None:
+    await job
+    raise RuntimeError(f"the task {name} ended; it must not")
+
+
+async def _wait_for_stop(stop: asyncio.Event) -> None:
+    await stop.wait()
+    raise _StoppedError
+
+
+async def _feed_watchdog(parts: Parts, notifier: Notifier) -> None:
+    every_s = min(notifier.watchdog_interval_s or STATUS_EVERY_S, STATUS_EVERY_S)
+    while True:
+        running = await parts.store.read(lambda tx: sum(item.phase.value == "running" for item in tx.rollouts()))
+        parts.hearing()
+        broker = "connected" if parts.bus.link else "not connected"
+        notifier.status(f"broker {broker}; {running} rollouts running; {parts.dispatcher.published} triggers published")
+        notifier.watchdog()
+        await asyncio.sleep(every_s)
+
+
+def _status(bus: MqttBus, recorder: Recorder, dispatcher: Dispatcher, hearing: Hearing) -> dict[str, object]:
+    return {
+        "version": __version__,
+        "broker_connected": bus.link > 0,
+        "hearing": hearing(),
+        "published": dispatcher.published,
+        "recorder": dict(sorted(recorder.counts.items())),
+    }
+
+
+def _registry(store: SqlStore, now: Callable[[], float]) -> Registry:
+    async def register(artifact: Artifact) -> bool:
+        return await store.transact(Lane.OPERATOR, lambda tx: operations.register_artifact(tx, artifact, now()))
+
+    async def known(uri: str, etag: str) -> bool:
+        return await store.read(lambda tx: tx.sighted(uri, etag))
+
+    async def remember(uri: str, etag: str) -> None:
+        await store.transact(Lane.BULK, partial(_sight, uri=uri, etag=etag))
+
+    return Registry(register, known, remember)
+
+
+def _sight(tx: Any, uri: str, etag: str) -> None:
+    tx.sight(uri, etag)
+
+
+def _sources(settings: Settings) -> tuple[FileSource | S3Source, ...]:
+    secret = settings.s3.secret_access_key_file
+    s3 = S3Settings(
+        endpoint_url=settings.s3.endpoint_url,
+        region=settings.s3.region,
+        access_key_id=settings.s3.access_key_id,
+        secret_access_key=config.read_secret(secret) if secret else None,
+        addressing_style=settings.s3.addressing_style,
+        timeout_s=settings.s3.timeout_s,
+        attempts=settings.s3.attempts,
+    )
+    return FileSource(tuple(settings.sources.file_roots)), S3Source(s3)
+
+
+def _mqtt(settings: Settings) -> MqttSettings:
+    mqtt = settings.mqtt
+    return MqttSettings(
+        host=mqtt.host,
+        port=mqtt.port,
+        client_id=mqtt.client_id,
+        username=mqtt.username,
+        password=config.read_secret(mqtt.password_file) if mqtt.password_file else None,
+        tls=mqtt.tls,
+        ca_file=_text(mqtt.ca_file),
+        cert_file=_text(mqtt.cert_file),
+        key_file=_text(mqtt.key_file),
+        keepalive_s=int(mqtt.keepalive_s),
+        session_expiry_s=int(mqtt.session_expiry_s),
+        receive_maximum=mqtt.receive_maximum,
+        version_5=mqtt.protocol == "5",
+        reconnect_min_s=mqtt.reconnect_min_s,
+        reconnect_max_s=mqtt.reconnect_max_s,
+    )
+
+
+def _sealing(settings: Settings) -> SealerSettings:
+    return SealerSettings(
+        deployment=settings.deployment,
+        epoch=settings.trust.epoch,
+        public_url=settings.http.public_url.rstrip("/"),
+        lifetime_s=settings.trust.trigger_lifetime_s,
+        batch=settings.dispatcher.batch,
+        ahead=settings.dispatcher.sealed_ahead,
+    )
+
+
+def _path(path: Path | None) -> Path:
+    assert path is not None, "the configuration was checked"
+    return path
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)

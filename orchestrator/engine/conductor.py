@@ -1,0 +1,265 @@
+"""The conductor: wakes when tallies changed, a person spoke or time came, and lets the core decide.
+
+Rules:
+- A decision, what it saves and its effects are one transaction, in the operator's lane.
+- Taking devices into a stage is bulk work in pieces, so that it never blocks a halt.
+- A rollout is stepped until the answer is to wait; then its `wake_at` is remembered.
+- The conductor decides nothing itself: `core.rollout` does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+
+import structlog
+
+from orchestrator.core import cohort
+from orchestrator.core import rollout as machine
+from orchestrator.core.cohort import Member
+from orchestrator.core.model import Device, Phase, Rollout
+from orchestrator.core.rollout import Command, Decision
+from orchestrator.engine import effects
+from orchestrator.errors import NotFoundError, UnavailableError
+from orchestrator.ports import Event, Lane, Store, Tx
+
+CHUNK = 2000
+RETRY_S = 1.0
+IDLE_S = 5.0
+"""Rollouts are looked at this often even if nothing seems to have happened."""
+
+_ACTIVE = (Phase.PREPARING, Phase.RUNNING, Phase.PAUSED, Phase.INCONCLUSIVE)
+_log = structlog.get_logger(__name__)
+
+
+class Conductor:
+    """Moves rollouts.
+
+    Args:
+        store: where they are.
+        now: the clock.
+        hearing: whether silence may be judged.
+        planned: called when deliveries were planned.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        now: Callable[[], float],
+        hearing: Callable[[], bool],
+        planned: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._now = now
+        self._hearing = hearing
+        self._planned = planned
+        self._dirty: set[int] = set()
+        self._wake_at: dict[int, float] = {}
+        self._woken = asyncio.Event()
+
+    def changed(self, rollout_ids: set[int]) -> None:
+        """Note that the tallies of these rollouts changed."""
+        self._dirty |= rollout_ids
+        self._woken.set()
+
+    async def command(self, name: str, command: Command, *, actor: str, reason: str) -> Decision:
+        """Carry out what a person wants; returns once it is durable.
+
+        Raises:
+            NotFoundError: there is no such rollout.
+            ConflictError: its phase does not allow it.
+            RequestError: a reason is needed.
+        """
+        work = partial(_command, name=name, command=command, actor=actor, reason=reason, now=self._now())
+        decision = await self._store.transact(Lane.OPERATOR, work)
+        self._announce(decision)
+        self.changed({decision.rollout.id})
+        return decision
+
+    async def run(self) -> None:
+        """Step rollouts for ever."""
+        await self._wake_all()
+        while True:
+            timeout_s = self._sleep_s()
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await self._woken.wait()
+            except TimeoutError:
+                await self._wake_due()
+            self._woken.clear()
+            dirty, self._dirty = self._dirty, set()
+            for rollout_id in sorted(dirty):
+                await self._advance_safely(rollout_id)
+
+    async def advance(self, rollout_id: int) -> None:
+        """Step one rollout until there is nothing to do but to wait."""
+        while True:
+            step = partial(_step, rollout_id=rollout_id, now=self._now(), hearing=self._hearing())
+            before, decision = await self._store.transact(Lane.OPERATOR, step)
+            if _is_event(before, decision.rollout):
+                self._announce(decision)
+            if decision.wake_at is not None:
+                self._wake_at[rollout_id] = decision.wake_at
+            else:
+                self._wake_at.pop(rollout_id, None)
+            if decision.effects:
+                self._planned()
+            for effect in decision.effects:
+                if isinstance(effect, machine.Prepare):
+                    await self._prepare(decision.rollout)
+                if isinstance(effect, machine.Open):
+                    await self._open(decision.rollout, effect.count)
+            if decision.rollout == before and not decision.effects:
+                return
+
+    async def _advance_safely(self, rollout_id: int) -> None:
+        try:
+            await self.advance(rollout_id)
+        except UnavailableError as error:
+            _log.error("store.unavailable", error=error.message)
+            self._wake_at[rollout_id] = self._now() + RETRY_S
+
+    def _sleep_s(self) -> float:
+        if not self._wake_at:
+            return IDLE_S
+        return min(max(min(self._wake_at.values()) - self._now(), 0.0), IDLE_S)
+
+    async def _wake_due(self) -> None:
+        now = self._now()
+        due = {rollout_id for rollout_id, at in self._wake_at.items() if at <= now}
+        if due:
+            self._dirty |= due
+        else:
+            await self._wake_all()
+
+    async def _wake_all(self) -> None:
+        try:
+            active = await self._store.read(lambda tx: tx.rollouts(_ACTIVE))
+        except UnavailableError as error:
+            _log.error("store.unavailable", error=error.message)
+            return
+        self._dirty |= {rollout.id for rollout in active}
+
+    async def _prepare(self, rollout: Rollout) -> None:
+        size = 0
+        models: set[str] = set()
+        async for chunk in _chunks(self._store, rollout):
+            size += len(chunk)
+            models.update(member.model for member in chunk)
+        work = partial(_prepared, rollout_id=rollout.id, size=size, strata=len(models), now=self._now())
+        decision = await self._store.transact(Lane.OPERATOR, work)
+        if decision is not None:
+            self._announce(decision)
+
+    async def _open(self, rollout: Rollout, count: int) -> None:
+        above = await self._store.read(lambda tx: tx.highest_rank(rollout.id))
+        candidates: list[Member] = []
+        async for chunk in _chunks(self._store, rollout):
+            candidates = cohort.cut([*candidates, *chunk], above, count)
+        for start in range(0, len(candidates), CHUNK):
+            piece = partial(
+                _open_piece, rollout_id=rollout.id, members=candidates[start : start + CHUNK], now=self._now()
+            )
+            await self._store.transact(Lane.BULK, piece)
+        if len(candidates) < count:
+            await self._store.transact(Lane.OPERATOR, partial(_exhausted, rollout_id=rollout.id))
+
+    def _announce(self, decision: Decision) -> None:
+        rollout = decision.rollout
+        _log.info(
+            "rollout.moved",
+            rollout=rollout.plan.name,
+            phase=rollout.phase.value,
+            stage=rollout.stage,
+            code=decision.reason.code,
+            reason=decision.reason.text,
+            actor=rollout.actor,
+        )
+
+
+async def _chunks(store: Store, rollout: Rollout) -> AsyncIterator[list[Member]]:
+    """Yield the cohort in pieces, in the order of identifiers."""
+    after = ""
+    while True:
+        devices, members = await store.read(partial(_members, rollout=rollout, after=after))
+        if not devices:
+            return
+        after = devices[-1].id
+        yield members
+
+
+def _members(tx: Tx, rollout: Rollout, after: str) -> tuple[list[Device], list[Member]]:
+    devices = tx.devices(after, CHUNK)
+    release = tx.release(rollout.plan.release)
+    assert release is not None, "a rollout names a release that exists"
+    artifacts = [tx.artifact(sha256) for sha256 in release.artifacts]
+    hardware = frozenset(model for artifact in artifacts if artifact for model in artifact.hardware)
+    fixed_at = rollout.cohort_at
+    chosen = [
+        device
+        for device in devices
+        if cohort.belongs(device, rollout.plan, hardware, release.rel)
+        and (fixed_at is None or device.registered_at <= fixed_at)
+    ]
+    return devices, list(cohort.members(tx.secret(rollout.id), chosen))
+
+
+def _command(tx: Tx, name: str, command: Command, actor: str, reason: str, now: float) -> Decision:
+    found = tx.rollout_named(name)
+    if found is None:
+        raise NotFoundError(f"there is no rollout named {name!r}")
+    decision = machine.operate(found, command, actor=actor, reason=reason, now=now)
+    if decision.rollout is not found:
+        _save(tx, found, decision, now)
+    return decision
+
+
+def _step(tx: Tx, rollout_id: int, now: float, hearing: bool) -> tuple[Rollout, Decision]:
+    found = tx.rollout(rollout_id)
+    assert found is not None, "rollouts are never deleted"
+    decision = machine.step(found, tx.fold(rollout_id), now, hearing=hearing)
+    if decision.rollout != found or decision.effects:
+        _save(tx, found, decision, now)
+    return found, decision
+
+
+def _save(tx: Tx, before: Rollout, decision: Decision, now: float) -> None:
+    after = decision.rollout
+    event = None
+    if _is_event(before, after):
+        event = Event(now, after.phase, decision.reason.code, decision.reason.text, after.actor, after.stage)
+    if after != before:
+        tx.save_rollout(after, event)
+    for effect in decision.effects:
+        if not isinstance(effect, machine.Open | machine.Prepare):
+            effects.carry_out(tx, after, effect, now)
+
+
+def _is_event(before: Rollout, after: Rollout) -> bool:
+    """Say whether a change belongs on the record: another phase or stage, or the same phase entered anew."""
+    return (before.phase, before.stage, before.version) != (after.phase, after.stage, after.version)
+
+
+def _prepared(tx: Tx, rollout_id: int, size: int, strata: int, now: float) -> Decision | None:
+    found = tx.rollout(rollout_id)
+    if found is None or found.phase is not Phase.PREPARING:
+        return None  # somebody stopped it meanwhile
+    decision = machine.prepared(found, size, strata, now)
+    _save(tx, found, decision, now)
+    return decision
+
+
+def _open_piece(tx: Tx, rollout_id: int, members: list[Member], now: float) -> None:
+    rollout = tx.rollout(rollout_id)
+    assert rollout is not None, "rollouts are never deleted"
+    if rollout.phase is Phase.RUNNING:
+        release = tx.release(rollout.plan.release)
+        assert release is not None, "a rollout names a release that exists"
+        effects.open_members(tx, rollout, members, release.rel, now)
+
+
+def _exhausted(tx: Tx, rollout_id: int) -> None:
+    rollout = tx.rollout(rollout_id)
+    if rollout is not None and rollout.phase is Phase.RUNNING:
+        tx.save_rollout(machine.exhausted(rollout, tx.fold(rollout_id)), None)

@@ -1,0 +1,36 @@
+"""Whether silence means anything: it does not while devices cannot reach us.
+
+Rules:
+- While the link is down, and for a grace period after it is back, no deadline is judged and nothing
+  passes a gate: reports that wait at the broker or in devices must arrive first.
+- The same holds after a start of the daemon, which is a broken link seen from a device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+
+class Hearing:
+    """Knows whether devices could have been heard long enough.
+
+    Args:
+        link: number of the present link, 0 while there is none; another number is another link.
+        grace_s: how long it must have been up.
+        now: the clock.
+    """
+
+    def __init__(self, link: Callable[[], int], grace_s: float, now: Callable[[], float]) -> None:
+        self._link = link
+        self._grace_s = grace_s
+        self._now = now
+        self._known = 0
+        self._since = 0.0
+
+    def __call__(self) -> bool:
+        """Say whether silence may be judged now. Counts from when it first saw the present link."""
+        link = self._link()
+        if link != self._known:
+            self._known = link
+            self._since = self._now()
+        return link > 0 and self._now() - self._since >= self._grace_s

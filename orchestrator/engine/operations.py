@@ -1,0 +1,140 @@
+"""What operators do besides moving rollouts: enrol devices, make releases and rollouts.
+
+Rules:
+- Every function runs inside one transaction and either does all of it or raises.
+- A device token is shown once; only its hash is stored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from orchestrator.core import cohort
+from orchestrator.core.model import Artifact, Device, Phase, Plan, Reason, Release, Rollout, Urgency
+from orchestrator.errors import NotFoundError, RequestError
+from orchestrator.ports import Event, Tx
+from orchestrator.wire.topics import is_identifier
+
+TOKEN_PREFIX = "otad_"
+_TOKEN_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class NewDevice:
+    """A device to enrol.
+
+    Attributes:
+        id: identifier.
+        model: hardware model.
+        groups: groups it belongs to.
+        version: version it runs now, if known.
+        rel: release counter it runs now, 0 if not known.
+    """
+
+    id: str
+    model: str
+    groups: tuple[str, ...] = ()
+    version: str = ""
+    rel: int = 0
+
+
+def token_hash(token: str) -> str:
+    """Return what is stored of a device token: its SHA-256 in hex. Tokens are 256 random bits, so no salt is needed."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def enrol(tx: Tx, devices: Sequence[NewDevice], now: float) -> dict[str, str]:
+    """Register devices, or renew their tokens.
+
+    Returns:
+        The new token of each device.
+
+    Raises:
+        RequestError: an identifier is malformed or stands twice.
+    """
+    if len({item.id for item in devices}) != len(devices):
+        raise RequestError("a device stands twice in the list")
+    for item in devices:
+        for word in (item.id, item.model, *item.groups):
+            if not is_identifier(word):
+                raise RequestError(
+                    f"{word[:80]!r} is not an identifier (lower case letters, digits, . _ -, at most 64)"
+                )
+    tokens = {item.id: TOKEN_PREFIX + secrets.token_urlsafe(_TOKEN_BYTES) for item in devices}
+    tx.enrol(
+        (
+            Device(item.id, item.model, item.groups, item.version, item.rel, now, None, None),
+            token_hash(tokens[item.id]),
+        )
+        for item in devices
+    )
+    return tokens
+
+
+def create_release(tx: Tx, name: str, hashes: Sequence[str], now: float) -> Release:
+    """Make a release of imported artifacts.
+
+    Raises:
+        RequestError: no artifact, or artifacts of different versions, or two for one model.
+        NotFoundError: an artifact is not imported.
+        ConflictError: the name is taken.
+    """
+    if not is_identifier(name):
+        raise RequestError(f"{name[:80]!r} is not an identifier")
+    artifacts = [_artifact(tx, sha256) for sha256 in dict.fromkeys(hashes)]
+    if not artifacts:
+        raise RequestError("a release needs at least one artifact")
+    if len({(item.version, item.rel) for item in artifacts}) != 1:
+        raise RequestError("the artifacts of a release must have one version and one release counter")
+    models = [model for item in artifacts for model in item.hardware]
+    twice = sorted({model for model in models if models.count(model) > 1})
+    if twice:
+        raise RequestError(f"two artifacts of the release are for {', '.join(twice)}")
+    first = artifacts[0]
+    release = Release(name, first.version, first.rel, tuple(item.sha256 for item in artifacts), now)
+    tx.add_release(release)
+    return release
+
+
+def create_rollout(tx: Tx, plan: Plan, actor: str, now: float) -> Rollout:
+    """Make a rollout in draft.
+
+    Raises:
+        NotFoundError: the release does not exist.
+        RequestError: the release has nothing for a model of the plan, or the plan is an emergency.
+        ConflictError: the name is taken.
+    """
+    release = tx.release(plan.release)
+    if release is None:
+        raise NotFoundError(f"there is no release named {plan.release!r}; make it with `ota release create`")
+    if plan.urgency is Urgency.EMERGENCY:
+        text = "an emergency needs two cosigners, and this daemon holds no cosigner keys; use urgency: security"
+        raise RequestError(text, code="no_cosigners")
+    hardware = {model for sha256 in release.artifacts for model in _artifact(tx, sha256).hardware}
+    missing = sorted(set(plan.models) - hardware)
+    if missing:
+        raise RequestError(f"release {release.name} has no artifact for {', '.join(missing)}")
+    secret = secrets.token_bytes(32) if plan.seed is None else cohort.secret_from_seed(plan.seed)
+    why = Reason("created", "waits for being started")
+    rollout = tx.add_rollout(Rollout(0, plan, Phase.DRAFT, why, actor, now), secret)
+    tx.save_rollout(rollout, Event(now, rollout.phase, why.code, why.text, actor, 0))
+    return rollout
+
+
+def register_artifact(tx: Tx, artifact: Artifact, now: float) -> bool:
+    """Register an examined artifact; False if its bytes are known already.
+
+    Raises:
+        TrustError: the same name and release counter is known with other bytes (`rel_reused`).
+    """
+    return tx.add_artifact(artifact, now)
+
+
+def _artifact(tx: Tx, sha256: str) -> Artifact:
+    artifact = tx.artifact(sha256)
+    if artifact is None:
+        raise NotFoundError(f"no artifact {sha256[:64]!r} is imported; see `ota artifact list`")
+    return artifact

@@ -1,0 +1,90 @@
+"""What a device that asks gets: the same stored, signed trigger that a push would bring.
+
+Rules:
+- A poll decides nothing: it hands over what the conductor planned and the sealer signed.
+- Handing over a delivery that could still be withdrawn is a write, so that a halt and a poll cannot
+  both have it.
+- A device that has begun gets its trigger again as a refresh; one that is being recalled gets the recall.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from orchestrator.core.model import Delivery, Device, Update, UpdateState
+from orchestrator.core.update import IN_FLIGHT, Fact, FactKind
+from orchestrator.engine.recording import Recorded, fold, reissue
+from orchestrator.ports import DeliveryKind, DeliveryState, Parcel, Tx
+
+_LIVE = IN_FLIGHT | {UpdateState.UNREACHED}
+_HANDED = (DeliveryState.CLAIMED, DeliveryState.SENT)
+SOON_S = 2
+"""A device whose trigger is being made should ask again this soon."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a poll gets.
+
+    Attributes:
+        token: the bundle, "" for nothing.
+        retry_after_s: when to ask again, None where the device's own rhythm is right.
+        rollouts: rollouts whose tallies changed.
+        planned: whether a delivery was planned.
+    """
+
+    token: str = ""
+    retry_after_s: int | None = None
+    rollouts: frozenset[int] = frozenset()
+    planned: bool = False
+
+
+def look(tx: Tx, device: Device, now: float) -> Answer | None:
+    """Answer from a snapshot if no write is needed; None if it is."""
+    update = _live_update(tx, device)
+    if update is None or not _polls(tx, update):
+        return Answer()
+    if update.state is UpdateState.UNREACHED:
+        return None
+    parcel = _current(tx, update)
+    if parcel is None:
+        return Answer(retry_after_s=SOON_S)
+    if parcel.state in _HANDED and (parcel.expires_at or 0.0) > now:
+        return Answer(token=parcel.token)
+    return Answer(retry_after_s=SOON_S) if parcel.state is DeliveryState.PLANNED else None
+
+
+def give(tx: Tx, device: Device, now: float) -> Answer:
+    """Answer with the writes that it takes."""
+    update = _live_update(tx, device)
+    if update is None or not _polls(tx, update):
+        return Answer()
+    if update.state is UpdateState.UNREACHED:
+        done = Recorded()
+        fold(tx, [(update, Fact(FactKind.RETURN))], now, done)
+        return Answer(retry_after_s=SOON_S, rollouts=frozenset(done.rollouts))
+    parcel = _current(tx, update)
+    if parcel is not None and parcel.token and (parcel.expires_at or 0.0) > now and tx.hand_over(parcel.id, now):
+        return Answer(token=parcel.token)
+    if update.state is UpdateState.OFFERED:
+        reissue(tx, update.rollout_id, [update], now)
+        return Answer(retry_after_s=SOON_S, planned=True)
+    return Answer()
+
+
+def _live_update(tx: Tx, device: Device) -> Update | None:
+    found = tx.updates_of([device.id], _LIVE)
+    return max(found, key=lambda item: (item.state in IN_FLIGHT, item.id), default=None)
+
+
+def _polls(tx: Tx, update: Update) -> bool:
+    rollout = tx.rollout(update.rollout_id)
+    return rollout is not None and rollout.plan.delivery is not Delivery.PUSH
+
+
+def _current(tx: Tx, update: Update) -> Parcel | None:
+    """Return the delivery that the device should have: the recall while one is under way, else the last trigger."""
+    wanted = DeliveryKind.CANCEL if update.state is UpdateState.RECALLING else DeliveryKind.INSTALL
+    void = (DeliveryState.VOID, DeliveryState.UNKNOWN)
+    parcels = [item for item in tx.parcels(update.id) if item.kind is wanted and item.state not in void]
+    return parcels[-1] if parcels else None

@@ -1,0 +1,223 @@
+"""The recorder: what devices say, in batches, into the store; then the acknowledgement.
+
+Rules:
+- Nothing is acknowledged before the transaction that stored it returned.
+- A full inbox stops reading from the broker, which holds back the rest; nothing is discarded.
+- What cannot be decoded, or was replayed from a retained store, is counted, logged and acknowledged:
+  it would come back for ever.
+- If a batch fails for a reason of its own, it is retried piece by piece, so that one bad piece
+  cannot hold up the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+import structlog
+
+from orchestrator.engine.recording import Batch, Recorded, record, record_silence
+from orchestrator.errors import OrchestratorError, PayloadError, UnavailableError
+from orchestrator.ports import Bus, Lane, Message, Store
+from orchestrator.wire.report import Hello, Report, State, decode_hello, decode_report, decode_state
+from orchestrator.wire.topics import Channel, parse_uplink
+
+Saying = Report | Hello | State
+SILENCE_CHUNK = 500
+RETRY_S = 1.0
+
+_log = structlog.get_logger(__name__)
+_DECODERS: dict[Channel, Callable[[bytes, str], Saying]] = {
+    Channel.REPORT: decode_report,
+    Channel.HELLO: decode_hello,
+    Channel.STATE: decode_state,
+}
+
+
+class Clock(Protocol):
+    """The present time in seconds since the epoch."""
+
+    def __call__(self) -> float:
+        """Return it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RecorderSettings:
+    """How the recorder batches.
+
+    Attributes:
+        batch: largest number of messages in one transaction.
+        linger_s: how long to wait for more before a transaction.
+        enrol: whether a hello may register a device.
+    """
+
+    batch: int = 1000
+    linger_s: float = 0.01
+    enrol: bool = True
+
+
+class Recorder:
+    """Stores what devices say and tells who waits for it.
+
+    Args:
+        store: where it goes.
+        bus: where most of it comes from.
+        settings: how to batch.
+        now: the clock.
+        hearing: whether silence may be judged.
+        changed: called with the rollouts whose tallies changed, after the commit.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        bus: Bus,
+        settings: RecorderSettings,
+        now: Clock,
+        hearing: Callable[[], bool],
+        changed: Callable[[set[int]], None],
+    ) -> None:
+        self._store = store
+        self._bus = bus
+        self._settings = settings
+        self._now = now
+        self._hearing = hearing
+        self._changed = changed
+        self._waiting: deque[tuple[Saying, asyncio.Future[None]]] = deque()
+        self._posted = asyncio.Event()
+        self.counts: Counter[str] = Counter()
+
+    async def submit(self, saying: Saying) -> None:
+        """Record something that came by HTTP; returns once it is durable.
+
+        Raises:
+            UnavailableError: it could not be stored; the device should try again.
+        """
+        if len(self._waiting) >= 4 * self._settings.batch:
+            raise UnavailableError("too many reports are waiting; try again later", code="busy")
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((saying, future))
+        self._posted.set()
+        await future
+
+    async def listen(self) -> None:
+        """Record what the bus brings, for ever."""
+        while True:
+            messages = list(await self._bus.receive(self._settings.batch))
+            if len(messages) < self._settings.batch:
+                await asyncio.sleep(self._settings.linger_s)
+                messages += await self._bus.receive(self._settings.batch - len(messages), wait=False)
+            sayings = [saying for saying in map(self._decode, messages) if saying is not None]
+            await self._store_surely(sayings)
+            self._bus.ack(messages)
+            self.counts["acknowledged"] += len(messages)
+
+    async def serve(self) -> None:
+        """Record what `submit` was given, for ever."""
+        while True:
+            await self._posted.wait()
+            self._posted.clear()
+            await asyncio.sleep(self._settings.linger_s)
+            while self._waiting:
+                count = min(len(self._waiting), self._settings.batch)
+                taken = [self._waiting.popleft() for _ in range(count)]
+                await self._store_submitted(taken)
+
+    async def judge_silence(self, pause: Callable[[float], Any] = asyncio.sleep) -> None:
+        """Judge passed deadlines once per second, for ever."""
+        while True:
+            await pause(1.0)
+            await self.judge_silence_once()
+
+    async def judge_silence_once(self) -> int:
+        """Judge the deadlines that have passed, unless nobody could be heard; returns how many there were."""
+        judged = 0
+        while self._hearing():
+            judge = partial(record_silence, now=self._now(), limit=SILENCE_CHUNK)
+            done = await self._store.transact(Lane.REPORTS, judge)
+            self._report(done)
+            judged += len(done.rollouts)
+            if not done.rollouts:
+                break
+        return judged
+
+    def _decode(self, message: Message) -> Saying | None:
+        try:
+            topic = parse_uplink(message.topic)
+            if message.retained:
+                raise PayloadError("replayed from the broker's retained store", code="retained")
+            return _DECODERS[topic.channel](message.payload, topic.device)
+        except PayloadError as error:
+            if message.retained and not message.payload:
+                return None
+            self.counts[f"refused_{error.code}"] += 1
+            _log.warning("message.refused", topic=message.topic[:120], code=error.code, error=error.message[:200])
+            return None
+
+    async def _store_surely(self, sayings: Sequence[Saying]) -> None:
+        """Store a batch, however long the store is away."""
+        while sayings:
+            try:
+                await self._record(sayings)
+            except UnavailableError as error:
+                _log.error("store.unavailable", error=error.message)
+                await asyncio.sleep(RETRY_S)
+            except Exception:
+                await self._store_pieces(sayings)
+                return
+            else:
+                return
+
+    async def _store_pieces(self, sayings: Sequence[Saying]) -> None:
+        for saying in sayings:
+            try:
+                await self._record([saying])
+            except UnavailableError:
+                await self._store_surely([saying])
+            except Exception:
+                self.counts["poisoned"] += 1
+                _log.exception("report.poisoned", device=saying.dev)
+
+    async def _store_submitted(self, taken: Sequence[tuple[Saying, asyncio.Future[None]]]) -> None:
+        try:
+            await self._record([saying for saying, _ in taken])
+        except OrchestratorError as error:
+            _settle(taken, error)
+        except Exception:
+            await self._store_pieces([saying for saying, _ in taken])
+            _settle(taken, None)
+        else:
+            _settle(taken, None)
+
+    async def _record(self, sayings: Sequence[Saying]) -> None:
+        batch = Batch(
+            reports=[item for item in sayings if isinstance(item, Report)],
+            hellos=[item for item in sayings if isinstance(item, Hello)],
+            states=[item for item in sayings if isinstance(item, State)],
+        )
+        now = self._now()
+        done = await self._store.transact(Lane.REPORTS, lambda tx: record(tx, batch, now, enrol=self._settings.enrol))
+        self.counts["reports"] += len(batch.reports)
+        self._report(done)
+
+    def _report(self, done: Recorded) -> None:
+        self.counts.update({f"ignored_{reason}": count for reason, count in done.ignored.items()})
+        if done.unknown:
+            _log.warning("device.unknown", count=len(done.unknown), examples=sorted(done.unknown)[:3])
+        if done.rollouts:
+            self._changed(done.rollouts)
+
+
+def _settle(taken: Sequence[tuple[Saying, asyncio.Future[None]]], error: OrchestratorError | None) -> None:
+    for _, future in taken:
+        if future.done():
+            continue
+        if error is None:
+            future.set_result(None)
+        else:
+            future.set_exception(error)

@@ -1,0 +1,177 @@
+"""What the recorder does inside its transaction: reports, hellos and silence become facts.
+
+Rules:
+- Everything of one batch is folded in order before one row is written per update.
+- The tally changes are written in the transaction that caused them.
+- A report about something unknown, or of somebody else, is counted and dropped; it is never an error.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from orchestrator.core import rollout as rollout_machine
+from orchestrator.core import update as machine
+from orchestrator.core.model import Delivery, Phase, Rollout, TallyKey, Update, UpdateState
+from orchestrator.core.update import Context, Fact, FactKind, Ignored
+from orchestrator.ports import DeliveryKind, Tx
+from orchestrator.wire.report import Hello, Kind, Report, State
+
+REPEAT_AFTER_S = 10.0
+"""A device that greets again gets its trigger again, but not more often than this."""
+
+_PROOF = frozenset({Kind.RUNNING, Kind.CONFIRMED, Kind.ROLLED_BACK})
+_LIVE = frozenset(Phase) - rollout_machine.FINISHED
+_MAY_RETURN = (UpdateState.UNREACHED, UpdateState.OFFERED)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What arrived since the last transaction.
+
+    Attributes:
+        reports: in the order of arrival.
+        hellos: in the order of arrival.
+        states: in the order of arrival.
+    """
+
+    reports: Sequence[Report] = ()
+    hellos: Sequence[Hello] = ()
+    states: Sequence[State] = ()
+
+
+@dataclass(slots=True)
+class Recorded:
+    """What a transaction of the recorder did.
+
+    Attributes:
+        rollouts: rollouts whose tallies changed.
+        ignored: facts that changed nothing, by reason.
+        unknown: identifiers of senders that are not registered.
+    """
+
+    rollouts: set[int] = field(default_factory=set)
+    ignored: Counter[str] = field(default_factory=Counter)
+    unknown: set[str] = field(default_factory=set)
+
+
+def record(tx: Tx, batch: Batch, now: float, *, enrol: bool) -> Recorded:
+    """Store a batch of what devices said and fold it into their updates.
+
+    Args:
+        tx: the transaction.
+        batch: what arrived.
+        now: present time.
+        enrol: whether a hello may register a device.
+    """
+    done = Recorded()
+    known = tx.greet(batch.hellos, now, enrol=enrol)
+    done.unknown = {hello.dev for hello in batch.hellos} - known
+    tx.mark_online(batch.states, now)
+    _record_reports(tx, batch.reports, now, done)
+    _greet_again(tx, known, now, done)
+    return done
+
+
+def record_silence(tx: Tx, now: float, limit: int) -> Recorded:
+    """Judge the silence of up to `limit` devices whose deadline has passed."""
+    done = Recorded()
+    overdue = tx.overdue(now, limit)
+    fold(tx, [(item, Fact(machine.silence(item))) for item in overdue], now, done)
+    return done
+
+
+def fold(tx: Tx, facts: Iterable[tuple[Update, Fact]], now: float, done: Recorded) -> dict[int, Update]:
+    """Fold facts into updates, store what changed and the tally changes.
+
+    Returns:
+        The changed updates by number.
+    """
+    contexts: dict[int, Context] = {}
+    before: dict[int, Update] = {}
+    after: dict[int, Update] = {}
+    for update, fact in facts:
+        current = after.get(update.id, update)
+        if update.rollout_id not in contexts:
+            contexts[update.rollout_id] = context(tx.rollout(update.rollout_id))
+        result = machine.apply(current, fact, contexts[update.rollout_id], now)
+        if isinstance(result, Ignored):
+            done.ignored[result.reason] += 1
+            continue
+        before.setdefault(update.id, update)
+        after[update.id] = result
+    tx.save_updates(after.values())
+    _change_tallies(tx, before, after, done)
+    return after
+
+
+def context(rollout: Rollout | None) -> Context:
+    """Return what the update machine must know of a rollout."""
+    assert rollout is not None, "an update always belongs to a rollout"
+    return Context(rollout.plan.deadlines, rollout.stage, rollout.epoch)
+
+
+def _record_reports(tx: Tx, reports: Sequence[Report], now: float, done: Recorded) -> None:
+    updates = tx.updates({report.update_id for report in reports})
+    accepted = []
+    for report in reports:
+        update = updates.get(report.update_id)
+        if update is None or update.device_id != report.dev:
+            done.ignored["unknown_attempt"] += 1
+        else:
+            accepted.append((update, report))
+    news = tx.add_reports([report for _, report in accepted], now)
+    fresh = [pair for pair, new in zip(accepted, news, strict=True) if new]
+    done.ignored["repeated"] += len(accepted) - len(fresh)
+    fold(tx, [(update, _fact(report)) for update, report in fresh], now, done)
+    tx.mark_running((report for _, report in fresh if report.kind in _PROOF and report.rel is not None), now)
+
+
+def _fact(report: Report) -> Fact:
+    return Fact(
+        kind=FactKind(report.kind.value),
+        attempt=report.attempt,
+        code=report.code,
+        rel=report.rel,
+        progress=100 if report.kind is Kind.DOWNLOADED else report.pct or 0,
+    )
+
+
+def _greet_again(tx: Tx, device_ids: set[str], now: float, done: Recorded) -> None:
+    """A device that is back gets a trigger that it may have missed, as a refresh of the same attempt."""
+    if not device_ids:
+        return
+    live = {rollout.id for rollout in tx.rollouts(_LIVE)}
+    back = [item for item in tx.updates_of(device_ids, _MAY_RETURN) if item.rollout_id in live]
+    fold(tx, [(item, Fact(FactKind.RETURN)) for item in back if item.state is UpdateState.UNREACHED], now, done)
+    by_rollout: defaultdict[int, list[Update]] = defaultdict(list)
+    for item in back:
+        if item.state is UpdateState.OFFERED and now - item.state_at >= REPEAT_AFTER_S:
+            by_rollout[item.rollout_id].append(item)
+    for rollout_id, items in by_rollout.items():
+        reissue(tx, rollout_id, items, now)
+
+
+def reissue(tx: Tx, rollout_id: int, updates: Sequence[Update], now: float) -> None:
+    """Plan another trigger for attempts that were offered already, if the last one is not still queued."""
+    rollout = tx.rollout(rollout_id)
+    if rollout is None or rollout.phase is not Phase.RUNNING:
+        return
+    missed = []
+    for item in updates:
+        parcels = tx.parcels(item.id)
+        if parcels and now - parcels[-1].planned_at >= REPEAT_AFTER_S:
+            missed.append(item)
+    push = rollout.plan.delivery is not Delivery.POLL
+    tx.plan(DeliveryKind.INSTALL, missed, rollout.version, now, push=push)
+
+
+def _change_tallies(tx: Tx, before: Mapping[int, Update], after: Mapping[int, Update], done: Recorded) -> None:
+    changes: defaultdict[int, Counter[TallyKey]] = defaultdict(Counter)
+    for update_id, update in after.items():
+        changes[update.rollout_id].update(machine.tally_changes(before[update_id], update))
+    for rollout_id, change in changes.items():
+        tx.change_tallies(rollout_id, change)
+        done.rollouts.add(rollout_id)

@@ -1,0 +1,209 @@
+"""The sealer: planned deliveries become signed tokens.
+
+Rules:
+- Sequence numbers are reserved durably before anything is signed with them: a crash leaves a gap,
+  never a second token under the same number.
+- Signing happens outside every transaction; what was voided or outdated meanwhile is not stored.
+- Only a bounded number of sealed deliveries waits for the broker, so that a recall is never far from
+  the front.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import structlog
+
+from orchestrator.core import trigger
+from orchestrator.core.model import Artifact, Rollout
+from orchestrator.errors import OrchestratorError, UnavailableError
+from orchestrator.ports import DeliveryKind, DeliveryState, Lane, Parcel, Signer, Store, Tx
+from orchestrator.wire import token
+
+RETRY_S = 1.0
+_JTI_BYTES = 12
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SealerSettings:
+    """How triggers are made.
+
+    Attributes:
+        deployment: identifier that devices are pinned to.
+        epoch: key epoch.
+        public_url: origin of the stable locator, without a slash at the end.
+        lifetime_s: longest validity of a trigger.
+        batch: deliveries signed together.
+        ahead: sealed deliveries that may wait for the broker.
+    """
+
+    deployment: str
+    epoch: int
+    public_url: str
+    lifetime_s: float
+    batch: int = 50
+    ahead: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """A planned delivery with all that its token says."""
+
+    parcel: Parcel
+    rollout: Rollout
+    artifact: Artifact
+    recalls: str
+
+
+class Sealer:
+    """Signs planned deliveries.
+
+    Args:
+        store: where they are.
+        signer: the daemon's key.
+        settings: how triggers are made.
+        now: the clock.
+        planned: set when deliveries were planned or published.
+        sealed: called when deliveries were sealed.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        signer: Signer,
+        settings: SealerSettings,
+        now: Callable[[], float],
+        planned: asyncio.Event,
+        sealed: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._signer = signer
+        self._settings = settings
+        self._now = now
+        self._sealed = sealed
+        self._woken = planned
+
+    async def run(self) -> None:
+        """Seal for ever."""
+        self._woken.set()
+        while True:
+            await self._woken.wait()
+            self._woken.clear()
+            try:
+                while await self.seal_once():
+                    self._sealed()
+            except UnavailableError as error:
+                _log.error("sealer.waits", error=error.message)
+                await asyncio.sleep(RETRY_S)
+                self._woken.set()
+
+    async def seal_once(self) -> int:
+        """Seal one batch; returns how many deliveries were taken, 0 if there is nothing to do now."""
+        orders, first_seq = await self._store.transact(Lane.OPERATOR, self._take)
+        if not orders:
+            return 0
+        signed = await asyncio.to_thread(self._sign_all, orders, first_seq)
+        refused = {order.parcel.id for order in orders} - {parcel.id for parcel in signed}
+        await self._store.transact(Lane.OPERATOR, partial(self._keep, signed=signed, refused=refused))
+        return len(orders)
+
+    def _keep(self, tx: Tx, signed: Sequence[Parcel], refused: set[int]) -> None:
+        tx.seal(signed)
+        tx.settle(refused, DeliveryState.VOID, self._now())
+
+    def _take(self, tx: Tx) -> tuple[list[_Order], int]:
+        room = self._settings.ahead - tx.sealed_waiting()
+        if room <= 0:
+            return [], 0
+        orders = _orders(tx, tx.planned(min(room, self._settings.batch)))
+        return orders, tx.reserve(len(orders)) if orders else 0
+
+    def _sign_all(self, orders: Sequence[_Order], first_seq: int) -> list[Parcel]:
+        now = self._now()
+        signed = []
+        for seq, order in enumerate(orders, start=first_seq):
+            try:
+                signed.append(self._sign(order, seq, now))
+            except UnavailableError:
+                raise  # the signer is away; all of this is tried again
+            except OrchestratorError as error:
+                _log.error("trigger.refused", device=order.parcel.device_id, code=error.code, error=error.message)
+        return signed
+
+    def _sign(self, order: _Order, seq: int, now: float) -> Parcel:
+        parcel, plan = order.parcel, order.rollout.plan
+        expires_at = now + max(min(self._settings.lifetime_s, plan.deadlines.accept_s), 1.0)
+        issue = trigger.Issue(
+            deployment=self._settings.deployment,
+            epoch=self._settings.epoch,
+            device=parcel.device_id,
+            rollout=str(parcel.rollout_id),
+            update_id=parcel.update_id,
+            attempt=parcel.attempt,
+            seq=seq,
+            jti=token.encode64(secrets.token_bytes(_JTI_BYTES)),
+            issued_at=now,
+            expires_at=expires_at,
+        )
+        claims = self._claims(order, issue)
+        signed = token.signing_input(token.TokenType.TRIGGER, self._signer.kid, claims)
+        made = token.assemble(signed, self._signer.sign(signed))
+        lines = [made] if parcel.kind is DeliveryKind.CANCEL else [made, order.artifact.statement.encode()]
+        return replace(
+            parcel,
+            seq=seq,
+            token=token.bundle(lines).decode(),
+            token_hash=token.hash_of(made),
+            expires_at=expires_at,
+        )
+
+    def _claims(self, order: _Order, issue: trigger.Issue) -> dict[str, object]:
+        artifact = order.artifact
+        if order.parcel.kind is DeliveryKind.CANCEL:
+            return trigger.recall_claims(issue, component=artifact.component, token_hash=order.recalls)
+        return trigger.install_claims(
+            issue,
+            artifact,
+            stage=order.parcel.stage,
+            urls=[f"{self._settings.public_url}/v1/dl/{artifact.sha256}"],
+            statement_hash=token.hash_of(artifact.statement.encode()),
+            urgency=trigger.Urgency[order.rollout.plan.urgency.name],
+        )
+
+
+def _orders(tx: Tx, parcels: Sequence[Parcel]) -> list[_Order]:
+    rollouts: dict[int, Rollout] = {}
+    artifacts: dict[tuple[int, str], Artifact] = {}
+    orders = []
+    for parcel in parcels:
+        if parcel.rollout_id not in rollouts:
+            rollout = tx.rollout(parcel.rollout_id)
+            assert rollout is not None, "a delivery always belongs to a rollout"
+            rollouts[parcel.rollout_id] = rollout
+            artifacts |= {(parcel.rollout_id, model): item for model, item in _by_model(tx, rollout).items()}
+        recalls = _recalled_hash(tx, parcel) if parcel.kind is DeliveryKind.CANCEL else ""
+        artifact = artifacts[parcel.rollout_id, parcel.model]
+        orders.append(_Order(parcel, rollouts[parcel.rollout_id], artifact, recalls))
+    return orders
+
+
+def _by_model(tx: Tx, rollout: Rollout) -> dict[str, Artifact]:
+    release = tx.release(rollout.plan.release)
+    assert release is not None, "a rollout names a release that exists"
+    found = (tx.artifact(sha256) for sha256 in release.artifacts)
+    return {model: artifact for artifact in found if artifact for model in artifact.hardware}
+
+
+def _recalled_hash(tx: Tx, parcel: Parcel) -> str:
+    """Return the hash of the last trigger of the attempt; a recall works by `att`, the hash is evidence."""
+    hashes = [
+        item.token_hash
+        for item in tx.parcels(parcel.update_id)
+        if item.kind is DeliveryKind.INSTALL and item.attempt == parcel.attempt and item.token_hash
+    ]
+    return hashes[-1]

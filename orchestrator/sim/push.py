@@ -1,0 +1,135 @@
+"""The MQTT side of a simulated device: commands in, reports out, over a connection of its own.
+
+Rules:
+- A report leaves the outbox when the broker acknowledged it; after a lost link it is sent again.
+- The last will says offline; a device that goes down by itself says so before.
+- Reconnecting backs off, with a spread that differs by device.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from ssl import SSLContext
+
+import aiomqtt
+
+from orchestrator.sim.agent import Agent, is_cancelled
+from orchestrator.sim.draw import draw
+from orchestrator.sim.events import Command
+from orchestrator.wire.report import Hello, State, encode
+from orchestrator.wire.topics import Channel, command, uplink
+
+_LONGEST_PAUSE_S = 30.0
+_TIMEOUT_S = 30.0
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """Where the MQTT broker is; `tls` is None for plain TCP."""
+
+    host: str
+    port: int
+    tls: SSLContext | None = None
+
+
+async def push(agent: Agent, broker: Broker) -> None:
+    """Keep a device connected to the broker whenever it has power, until cancelled."""
+    failures = 0
+    while True:
+        await agent.until(lambda: agent.powered)
+        try:
+            await _session(agent, broker)
+            failures = 0
+        except aiomqtt.MqttError as error:
+            if is_cancelled():
+                # The broker went away while we were saying goodbye.
+                raise asyncio.CancelledError from None
+            failures += 1
+            agent.observe("link_lost", code=_reason(error))
+            spread = 0.5 + draw(failures, "reconnect", agent.device)
+            await asyncio.sleep(min(_LONGEST_PAUSE_S, 0.25 * 2**failures) * spread)
+
+
+async def _session(agent: Agent, broker: Broker) -> None:
+    agent.connected = True
+    try:
+        async with _client(agent, broker) as client:
+            await client.subscribe(command(agent.device), qos=1)
+            await _serve(agent, client)
+    finally:
+        agent.connected = False
+        agent.stir()
+
+
+async def _serve(agent: Agent, client: aiomqtt.Client) -> None:
+    agent.observe("connected")
+    listener = asyncio.create_task(_listen(agent, client))
+    listener.add_done_callback(lambda _: agent.stir())
+    try:
+        await _talk(agent, client, listener)
+    finally:
+        agent.observe("disconnected")
+        listener.cancel()
+        await asyncio.gather(listener, return_exceptions=True)
+
+
+async def _listen(agent: Agent, client: aiomqtt.Client) -> None:
+    async for message in client.messages:
+        if isinstance(message.payload, bytes):
+            agent.feed(Command(message.payload))
+
+
+async def _talk(agent: Agent, client: aiomqtt.Client, listener: asyncio.Task[None]) -> None:
+    def over() -> bool:
+        return not agent.powered or listener.done()
+
+    await _publish(client, agent.device, State(v=1, dev=agent.device, online=True))
+    if agent.hello is not None:
+        await _publish(client, agent.device, agent.hello)
+    agent.outbox.replay()
+    while not over():
+        await _empty_outbox(agent, client)
+        await agent.until(lambda: over() or agent.outbox.head() is not None)
+    if listener.done():
+        listener.result()
+    # What was said before an orderly reboot still goes out; what power took away is not in the outbox.
+    await _empty_outbox(agent, client)
+    await _publish(client, agent.device, State(v=1, dev=agent.device, online=False))
+
+
+async def _empty_outbox(agent: Agent, client: aiomqtt.Client) -> None:
+    topic = uplink(agent.device, Channel.REPORT)
+    while (parcel := agent.outbox.head()) is not None:
+        await client.publish(topic, parcel.payload, qos=1, retain=parcel.retain)
+        agent.outbox.done(parcel)
+        agent.observe("sent", att=parcel.report.att, parcel=parcel)
+
+
+async def _publish(client: aiomqtt.Client, device: str, message: State | Hello) -> None:
+    channel = Channel.STATE if isinstance(message, State) else Channel.HELLO
+    await client.publish(uplink(device, channel), encode(message), qos=1)
+
+
+def _client(agent: Agent, broker: Broker) -> aiomqtt.Client:
+    will = State(v=1, dev=agent.device, online=False)
+    return aiomqtt.Client(
+        broker.host,
+        broker.port,
+        identifier=agent.device,
+        username=agent.device,
+        password=agent.credential.mqtt_password,
+        clean_session=agent.unit.profile.behaviour.clean_session,
+        will=aiomqtt.Will(uplink(agent.device, Channel.STATE), encode(will), qos=1),
+        tls_context=broker.tls,
+        timeout=_TIMEOUT_S,
+        logger=_LOG,
+    )
+
+
+def _reason(error: aiomqtt.MqttError) -> str:
+    if isinstance(error, aiomqtt.exceptions.MqttConnectError):
+        return "login_refused"
+    return "broker_unreachable" if "refused" in str(error) else "broker_lost"

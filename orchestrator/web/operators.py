@@ -1,0 +1,163 @@
+"""The operator API under `/api/v1`. Translation only: parse, ask the engine, answer.
+
+Rules:
+- Every route needs the operator token.
+- A change is answered after its commit, with what it led to.
+- Lists are paged by the last identifier seen.
+"""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request
+from pydantic import BaseModel, ConfigDict, Field
+
+from orchestrator.core.rollout import Command
+from orchestrator.engine import operations, views
+from orchestrator.ports import Lane
+from orchestrator.web.context import Context, require_operator
+from orchestrator.web.plans import Name, PlanBody
+
+View = dict[str, Any]
+MAX_PAGE = 1000
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class ImportBody(_Body):
+    """What to import."""
+
+    uri: Annotated[str, Field(max_length=2048)]
+
+
+class ReleaseBody(_Body):
+    """A release to make."""
+
+    name: Name
+    artifacts: Annotated[list[str], Field(min_length=1, max_length=64)]
+
+
+class DeviceBody(_Body):
+    """A device to enrol."""
+
+    id: Name
+    model: Name
+    groups: Annotated[tuple[Name, ...], Field(max_length=16)] = ()
+    version: Annotated[str, Field(max_length=64)] = ""
+    rel: Annotated[int, Field(ge=0, lt=2**53)] = 0
+
+
+class EnrolBody(_Body):
+    """Devices to enrol."""
+
+    devices: Annotated[list[DeviceBody], Field(min_length=1, max_length=5000)]
+
+
+class CommandBody(_Body):
+    """Why a rollout is moved."""
+
+    reason: Annotated[str, Field(max_length=500)] = ""
+
+
+def operator_router(context: Context) -> APIRouter:
+    """Return the routes that operators use."""
+
+    def operator(request: Request) -> str:
+        return require_operator(request, context)
+
+    router = APIRouter(prefix="/api/v1")
+    actor = Annotated[str, Depends(operator)]
+    store, now = context.store, context.now
+
+    @router.get("/status")
+    async def status(_: actor) -> View:
+        """Say how the daemon is."""
+        return context.status()
+
+    @router.post("/artifacts", status_code=201)
+    async def import_artifact(body: ImportBody, _: actor) -> View:
+        """Import an artifact: check its statement and every byte."""
+        return views.artifact_line(await context.import_artifact(body.uri))
+
+    @router.get("/artifacts")
+    async def artifacts(_: actor) -> list[View]:
+        """List artifacts, newest first."""
+        return [views.artifact_line(item) for item in await store.read(lambda tx: tx.artifacts())]
+
+    @router.post("/releases", status_code=201)
+    async def create_release(body: ReleaseBody, _: actor) -> View:
+        """Make a release of imported artifacts."""
+        made = await store.transact(
+            Lane.OPERATOR, lambda tx: operations.create_release(tx, body.name, body.artifacts, now())
+        )
+        return views.release_line(made)
+
+    @router.get("/releases")
+    async def releases(_: actor) -> list[View]:
+        """List releases, newest first."""
+        return [views.release_line(item) for item in await store.read(lambda tx: tx.releases())]
+
+    @router.post("/devices", status_code=201)
+    async def enrol(body: EnrolBody, _: actor) -> View:
+        """Enrol devices or renew their tokens; the tokens are shown this once."""
+        devices = [operations.NewDevice(**item.model_dump()) for item in body.devices]
+        tokens = await store.transact(Lane.BULK, lambda tx: operations.enrol(tx, devices, now()))
+        return {"tokens": tokens}
+
+    @router.get("/devices")
+    async def devices(
+        _: actor,
+        after: Annotated[str, Query(max_length=64)] = "",
+        limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 100,
+    ) -> list[View]:
+        """List devices in the order of their identifiers."""
+        return [views.device_line(item) for item in await store.read(lambda tx: tx.devices(after, limit))]
+
+    @router.get("/devices/{device_id}")
+    async def device(device_id: str, _: actor) -> View:
+        """Show a device and its updates."""
+        return await store.read(lambda tx: views.device_view(tx, device_id))
+
+    @router.get("/devices/{device_id}/explain")
+    async def explain_device(device_id: str, _: actor) -> View:
+        """Say why a device has or has not each release."""
+        return await store.read(lambda tx: views.explain_device(tx, device_id))
+
+    _add_rollouts(router, context, actor)
+    return router
+
+
+def _add_rollouts(router: APIRouter, context: Context, actor: Any) -> None:
+    store, now = context.store, context.now
+
+    @router.post("/rollouts", status_code=201)
+    async def create_rollout(body: PlanBody, who: actor) -> View:
+        """Make a rollout in draft."""
+        plan = body.to_core()
+        await store.transact(Lane.OPERATOR, lambda tx: operations.create_rollout(tx, plan, who, now()))
+        return await _show(plan.name)
+
+    @router.get("/rollouts")
+    async def rollouts(_: actor) -> list[View]:
+        """List rollouts, newest first."""
+        return await store.read(lambda tx: [views.rollout_line(item, tx.tally(item.id)) for item in tx.rollouts()])
+
+    @router.get("/rollouts/{name}")
+    async def rollout(name: str, _: actor) -> View:
+        """Show a rollout with its stages and evidence."""
+        return await _show(name)
+
+    @router.get("/rollouts/{name}/explain")
+    async def explain(name: str, _: actor) -> View:
+        """Say why a rollout stands where it stands."""
+        return await store.read(lambda tx: views.explain_rollout(tx, name, now(), hearing=context.hearing()))
+
+    @router.post("/rollouts/{name}/{command}")
+    async def command(name: str, command: Command, body: CommandBody, who: actor) -> View:
+        """Start, pause, resume, halt or abort a rollout."""
+        decision = await context.conductor.command(name, command, actor=who, reason=body.reason)
+        return await _show(name) | {"answer": decision.reason.text}
+
+    async def _show(name: str) -> View:
+        return await store.read(lambda tx: views.rollout_view(tx, name, now(), hearing=context.hearing()))

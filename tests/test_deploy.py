@@ -1,0 +1,279 @@
+"""The files of `deploy/` do what they say, on the programs they are meant for."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import ssl
+import subprocess
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiomqtt import Client, MqttError, ProtocolVersion, Will
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from orchestrator.config import Settings
+from orchestrator.demo.broker import DAEMON_USER, SHIPPED, BrokerInfo, free_port, render
+from orchestrator.wire.topics import Channel, command, uplink, uplink_filters
+from tests.support.broker import StartBroker
+
+DEPLOY = Path(__file__).parents[1] / "deploy"
+UNIT = DEPLOY / "ota-orchestrator.service"
+USERS = {DAEMON_USER: "d-secret", "dev-a": "a-secret", "dev-b": "b-secret"}
+
+HARDENED = {
+    "Type": "notify",
+    "NotifyAccess": "main",
+    "Restart": "on-failure",
+    "DynamicUser": "yes",
+    "StateDirectoryMode": "0700",
+    "UMask": "0077",
+    "NoNewPrivileges": "yes",
+    "CapabilityBoundingSet": "",
+    "AmbientCapabilities": "",
+    "PrivateTmp": "yes",
+    "PrivateDevices": "yes",
+    "PrivateUsers": "yes",
+    "PrivateIPC": "yes",
+    "PrivateMounts": "yes",
+    "ProtectSystem": "strict",
+    "ProtectHome": "yes",
+    "ProtectClock": "yes",
+    "ProtectHostname": "yes",
+    "ProtectKernelLogs": "yes",
+    "ProtectKernelModules": "yes",
+    "ProtectKernelTunables": "yes",
+    "ProtectControlGroups": "yes",
+    "ProtectProc": "invisible",
+    "ProcSubset": "pid",
+    "RestrictAddressFamilies": "AF_INET AF_INET6 AF_UNIX",
+    "RestrictNamespaces": "yes",
+    "RestrictRealtime": "yes",
+    "RestrictSUIDSGID": "yes",
+    "LockPersonality": "yes",
+    "MemoryDenyWriteExecute": "yes",
+    "RemoveIPC": "yes",
+    "SystemCallArchitectures": "native",
+    "SystemCallErrorNumber": "EPERM",
+    "DevicePolicy": "closed",
+    "KeyringMode": "private",
+    "LimitCORE": "0",
+}
+
+
+def assignments(section: str) -> list[tuple[str, str]]:
+    """The directives of one section; systemd repeats names, so this is a list."""
+    found, inside = [], False
+    for line in UNIT.read_text().splitlines():
+        if line.startswith("["):
+            inside = line == f"[{section}]"
+        elif inside and line and not line.startswith("#"):
+            name, _, value = line.partition("=")
+            found.append((name, value))
+    return found
+
+
+def connect(info: BrokerInfo, user: str, **options: Any) -> Client:
+    login: dict[str, Any] = {"username": user, "password": USERS[user], "protocol": ProtocolVersion.V5}
+    return Client(info.host, info.port, **(login | options))
+
+
+def test_the_unit_is_hardened() -> None:
+    service = assignments("Service")
+    assert HARDENED.items() <= dict(service).items()
+    assert [value for name, value in service if name == "SystemCallFilter"] == [
+        "@system-service",
+        "~@privileged @resources",
+    ]
+
+
+def test_the_unit_hands_over_the_credentials_that_the_daemon_looks_for() -> None:
+    lines = UNIT.read_text().splitlines()
+    loaded = [line.lstrip("#").partition("=")[2].partition(":")[0] for line in lines if "LoadCredential=" in line[:17]]
+    assert sorted(loaded) == sorted(Settings.CREDENTIALS.values())
+
+
+def test_the_unit_keeps_the_state_where_the_configuration_puts_it() -> None:
+    assert Settings().store.path.parent == Path("/var/lib") / dict(assignments("Service"))["StateDirectory"]
+
+
+def test_systemd_accepts_the_unit_and_finds_it_tight(tmp_path: Path) -> None:
+    """systemd's own judgement where it is installed; the directives themselves are tested above everywhere."""
+    analyze = shutil.which("systemd-analyze")
+    unit = tmp_path / UNIT.name
+    unit.write_text(UNIT.read_text().replace("/opt/ota-orchestrator/bin/ota", "/bin/true"))
+    for arguments in (["verify"], ["security", "--offline=true", "--threshold=15"]) if analyze else ():
+        done = subprocess.run([str(analyze), *arguments, str(unit)], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "Unknown" not in done.stderr
+
+
+def test_account_and_folders_are_those_of_the_unit() -> None:
+    service = dict(assignments("Service"))
+    (account,) = _entries("sysusers.d")
+    assert account[:2] == ["u", service["User"]]
+    folders = {entry[1]: entry[2:5] for entry in _entries("tmpfiles.d")}
+    assert folders["/etc/ota-orchestrator/secrets"] == ["0700", "root", "root"]
+    assert folders["/etc/ota-orchestrator"] == ["0755", "root", "root"]
+
+
+def _entries(folder: str) -> list[list[str]]:
+    text = (DEPLOY / folder / "ota-orchestrator.conf").read_text()
+    return [line.split() for line in text.splitlines() if line and not line.startswith("#")]
+
+
+@pytest.fixture
+async def guarded(start_broker: StartBroker) -> BrokerInfo:
+    """mosquitto on the shipped limits and access rules, with the daemon and two devices."""
+    return await start_broker(users=USERS)
+
+
+async def said(client: Client) -> tuple[str, object]:
+    message = await anext(client.messages)
+    return str(message.topic), message.payload
+
+
+async def test_the_daemon_hears_and_commands_every_device(guarded: BrokerInfo) -> None:
+    async with connect(guarded, DAEMON_USER) as daemon, connect(guarded, "dev-a") as device:
+        for topic in uplink_filters():
+            await daemon.subscribe(topic, qos=1)
+        await device.subscribe(command("dev-a"), qos=1)
+        await daemon.publish(command("dev-a"), b"trigger", qos=1)
+        assert await said(device) == (command("dev-a"), b"trigger")
+        for channel in Channel:
+            await device.publish(uplink("dev-a", channel), b"1", qos=1)
+            assert await said(daemon) == (uplink("dev-a", channel), b"1")
+
+
+async def test_a_device_speaks_for_itself_alone(guarded: BrokerInfo) -> None:
+    async with connect(guarded, DAEMON_USER) as daemon, connect(guarded, "dev-a") as device:
+        for topic in uplink_filters():
+            await daemon.subscribe(topic, qos=1)
+        for channel in Channel:
+            await device.publish(uplink("dev-b", channel), b"forged", qos=1)
+        await device.publish(uplink("dev-a", Channel.REPORT), b"own", qos=1)
+        assert await said(daemon) == (uplink("dev-a", Channel.REPORT), b"own")
+
+
+async def test_no_device_commands(guarded: BrokerInfo) -> None:
+    async with connect(guarded, "dev-b") as victim, connect(guarded, "dev-a") as device:
+        await victim.subscribe(command("dev-b"), qos=1)
+        await device.publish(command("dev-b"), b"forged", qos=1)
+        await victim.publish(command("dev-b"), b"forged by itself", qos=1)
+        async with connect(guarded, DAEMON_USER) as daemon:
+            await daemon.publish(command("dev-b"), b"true", qos=1)
+        assert await said(victim) == (command("dev-b"), b"true")
+
+
+@pytest.mark.parametrize(
+    "topic", [command("dev-b"), "ota/v1/d/+/cmd", "ota/v1/d/+/report", "#", "$share/x/ota/v1/d/+/cmd"]
+)
+async def test_no_device_overhears(guarded: BrokerInfo, topic: str) -> None:
+    async with (
+        connect(guarded, DAEMON_USER) as daemon,
+        connect(guarded, "dev-a") as device,
+        connect(guarded, "dev-b") as other,
+    ):
+        await device.subscribe(topic, qos=1)
+        await device.subscribe(command("dev-a"), qos=1)
+        await other.publish(uplink("dev-b", Channel.REPORT), b"report of b", qos=1)
+        await daemon.publish(command("dev-b"), b"for b", qos=1)
+        await daemon.publish(command("dev-a"), b"for a", qos=1)
+        assert await said(device) == (command("dev-a"), b"for a")
+
+
+async def test_the_last_will_of_a_device_is_its_own(guarded: BrokerInfo) -> None:
+    async with connect(guarded, DAEMON_USER) as daemon:
+        await daemon.subscribe("ota/v1/d/+/state", qos=1)
+        for device, topic in (("dev-a", "ota/v1/d/dev-b/state"), ("dev-b", "ota/v1/d/dev-b/state")):
+            will = Will(topic, device.encode(), qos=1)
+            with suppress(MqttError):
+                async with connect(guarded, device, will=will) as client:
+                    # MQTT 5 reason 4: go, but publish the will.
+                    client._client.disconnect(reasoncode=ReasonCode(PacketTypes.DISCONNECT, identifier=4))
+        assert await said(daemon) == ("ota/v1/d/dev-b/state", b"dev-b")
+
+
+async def test_nobody_takes_over_a_session_by_its_client_id(guarded: BrokerInfo) -> None:
+    async with connect(guarded, "dev-a", identifier="dev-a") as device:
+        await device.subscribe(command("dev-a"), qos=1)
+        async with connect(guarded, "dev-b", identifier="dev-a"), connect(guarded, DAEMON_USER) as daemon:
+            await daemon.publish(command("dev-a"), b"still here", qos=1)
+            assert await said(device) == (command("dev-a"), b"still here")
+
+
+@pytest.mark.parametrize("login", [{"username": None, "password": None}, {"password": None}, {"password": "wrong"}])
+async def test_nobody_comes_in_without_the_password(guarded: BrokerInfo, login: dict[str, str | None]) -> None:
+    with pytest.raises(MqttError, match="[Nn]ot authori[sz]ed"):
+        async with connect(guarded, "dev-a", **login):
+            pass
+
+
+async def test_reports_wait_for_a_daemon_that_is_away(guarded: BrokerInfo) -> None:
+    """The stock limit of 1000 queued messages would lose the rest after they were acknowledged."""
+    session = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+    session.SessionExpiryInterval = 3600
+    options: dict[str, Any] = {"clean_start": False, "properties": session}
+    async with connect(guarded, DAEMON_USER, **options) as daemon:
+        await daemon.subscribe("ota/v1/d/+/report", qos=1)
+    async with connect(guarded, "dev-a", max_concurrent_outgoing_calls=100) as device:
+        for start in range(0, 3000, 100):
+            topic = uplink("dev-a", Channel.REPORT)
+            await asyncio.gather(*(device.publish(topic, str(n), qos=1) for n in range(start, start + 100)))
+    async with connect(guarded, DAEMON_USER, **options) as daemon:
+        heard = {(await said(daemon))[1] for _ in range(3000)}
+    assert heard == {str(n).encode() for n in range(3000)}
+
+
+async def test_an_oversize_message_ends_the_connection(guarded: BrokerInfo) -> None:
+    async with connect(guarded, DAEMON_USER) as daemon:
+        await daemon.subscribe("ota/v1/d/+/report", qos=1)
+        with pytest.raises(MqttError):
+            async with connect(guarded, "dev-a", protocol=ProtocolVersion.V311) as device:
+                await device.publish(uplink("dev-a", Channel.REPORT), b"x" * 20_000)
+                await anext(device.messages)
+        async with connect(guarded, "dev-b") as device:
+            await device.publish(uplink("dev-b", Channel.REPORT), b"x" * 2048, qos=1)
+        assert await said(daemon) == (uplink("dev-b", Channel.REPORT), b"x" * 2048)
+
+
+async def test_devices_come_in_encrypted(start_broker: StartBroker, tmp_path: Path) -> None:
+    certificate, key = _self_signed(tmp_path)
+    changes = {"listener": f"{(port := free_port())} 127.0.0.1", "certfile": str(certificate), "keyfile": str(key)}
+    info = await start_broker(users=USERS, conf_extra=render((SHIPPED / "ota-tls.conf").read_text(), changes))
+    encrypted = replace(info, port=port)
+    async with (
+        connect(info, DAEMON_USER) as daemon,
+        connect(encrypted, "dev-a", tls_context=ssl.create_default_context(cafile=str(certificate))) as device,
+    ):
+        await daemon.subscribe("ota/v1/d/+/report", qos=1)
+        await device.publish(uplink("dev-b", Channel.REPORT), b"forged", qos=1)
+        await device.publish(uplink("dev-a", Channel.REPORT), b"1", qos=1)
+        assert await said(daemon) == (uplink("dev-a", Channel.REPORT), b"1")
+
+
+def _self_signed(folder: Path) -> tuple[Path, Path]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "broker")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+    (folder / "broker.pem").write_bytes(certificate.public_bytes(pem))
+    (folder / "broker.key").write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain))
+    return folder / "broker.pem", folder / "broker.key"
