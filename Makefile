@@ -4,7 +4,7 @@
 KILLS ?= 2000
 UV ?= uv
 PYTEST_ARGS ?=
-export KEEP PYTHON
+export KEEP SEED SEEDS PYTHON
 
 BIN := .venv/bin
 READY := .venv/.installed
