@@ -13,6 +13,7 @@ Rules:
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -221,11 +222,14 @@ def contributions(update: Update) -> tuple[TallyKey, ...]:
     )
 
 
-def tally_changes(before: Update | None, after: Update) -> Counter[TallyKey]:
-    """Return what the tallies change by when `before` becomes `after` (None: a new update)."""
-    changes = Counter(contributions(after))
-    if before is not None:
-        changes.subtract(contributions(before))
+def tally_changes(pairs: Iterable[tuple[Update | None, Update]]) -> Counter[TallyKey]:
+    """Return what the tallies change by when each `before` becomes its `after` (None: a new update)."""
+    changes: Counter[TallyKey] = Counter()
+    for before, after in pairs:
+        for key in contributions(after):
+            changes[key] += 1
+        for key in contributions(before) if before is not None else ():
+            changes[key] -= 1
     return Counter({key: change for key, change in changes.items() if change})
 
 

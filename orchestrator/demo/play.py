@@ -119,13 +119,7 @@ async def seeds(count: int) -> int:
         with tempfile.TemporaryDirectory(prefix="ota-demo-") as directory:
             async with scene(Path(directory), Wishes(devices=DEVICES, seed=seed)) as made:
                 outcome = await play(made, seed, lambda line: None)
-        good, bad, evidence = outcome.good, outcome.bad, outcome.bad["evidence"][0]
-        print(
-            f"{seed:>4}  {good['phase']:6} {good['states'].get('confirmed', 0):>7}  {bad['phase']:6} {bad['reached']:>7} "
-            f"{bad['states'].get('rolled_back', 0):>11}  {evidence['k']} in {evidence['n']}, {evidence['e']:.3g}"
-            + "".join(f"  NOT AS IT MUST BE: {fault}" for fault in outcome.faults),
-            flush=True,
-        )
+        print(f"{seed:>4}  {_line(outcome)}", flush=True)
         failed += bool(outcome.faults)
     print(f"{count - failed} of {count} seeds as they must be")
     return 1 if failed else 0
@@ -137,6 +131,15 @@ def main() -> None:
         raise SystemExit(asyncio.run(seeds(int(os.environ["SEEDS"]))))
     seed = int(os.environ.get("SEED") or 0)
     raise SystemExit(asyncio.run(demo(seed, os.environ.get("KEEP", "") not in ("", "0"))))
+
+
+def _line(outcome: Outcome) -> str:
+    good, bad, evidence = outcome.good, outcome.bad, outcome.bad["evidence"][0]
+    return (
+        f"{good['phase']:6} {good['states'].get('confirmed', 0):>7}  {bad['phase']:6} {bad['reached']:>7} "
+        f"{bad['states'].get('rolled_back', 0):>11}  {evidence['k']} in {evidence['n']}, {evidence['e']:.3g}"
+        + "".join(f"  NOT AS IT MUST BE: {fault}" for fault in outcome.faults)
+    )
 
 
 async def _roll_out(

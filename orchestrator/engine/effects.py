@@ -8,13 +8,12 @@ Rules:
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 from orchestrator.core import rollout as machine
 from orchestrator.core import update as update_machine
 from orchestrator.core.cohort import Member
-from orchestrator.core.model import Delivery, Rollout, TallyKey, Update, UpdateState
+from orchestrator.core.model import Delivery, Rollout, Update, UpdateState
 from orchestrator.core.update import IN_FLIGHT, Fact, FactKind
 from orchestrator.engine.recording import Recorded, fold
 from orchestrator.ports import DeliveryKind, Tx
@@ -69,10 +68,7 @@ def open_members(tx: Tx, rollout: Rollout, members: Sequence[Member], rel: int, 
         How many of them are new in this rollout.
     """
     opened = tx.open_updates(rollout, members, rel, now)
-    changes: Counter[TallyKey] = Counter()
-    for item in opened:
-        changes.update(update_machine.tally_changes(None, item))
-    tx.change_tallies(rollout.id, changes)
+    tx.change_tallies(rollout.id, update_machine.tally_changes((None, item) for item in opened))
     _supersede(tx, rollout, opened, now)
     return len(opened)
 

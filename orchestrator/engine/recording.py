@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from orchestrator.core import rollout as rollout_machine
 from orchestrator.core import update as machine
-from orchestrator.core.model import Delivery, Phase, Rollout, TallyKey, Update, UpdateState
+from orchestrator.core.model import Delivery, Phase, Rollout, Update, UpdateState
 from orchestrator.core.update import Context, Fact, FactKind, Ignored
 from orchestrator.ports import DeliveryKind, Tx
 from orchestrator.wire.report import Hello, Kind, Report, State
@@ -169,9 +169,9 @@ def reissue(tx: Tx, rollout_id: int, updates: Sequence[Update], now: float) -> N
 
 
 def _change_tallies(tx: Tx, before: Mapping[int, Update], after: Mapping[int, Update], done: Recorded) -> None:
-    changes: defaultdict[int, Counter[TallyKey]] = defaultdict(Counter)
+    pairs: defaultdict[int, list[tuple[Update | None, Update]]] = defaultdict(list)
     for update_id, update in after.items():
-        changes[update.rollout_id].update(machine.tally_changes(before[update_id], update))
-    for rollout_id, change in changes.items():
-        tx.change_tallies(rollout_id, change)
+        pairs[update.rollout_id].append((before[update_id], update))
+    for rollout_id, changed in pairs.items():
+        tx.change_tallies(rollout_id, machine.tally_changes(changed))
         done.rollouts.add(rollout_id)

@@ -153,21 +153,36 @@ def update(row: Row[Any]) -> Update:
     return Update(*values)
 
 
-def update_values(item: Update) -> dict[str, object]:
-    """Return the columns of an update that can change, keyed for an executemany."""
-    return {
-        "b_id": item.id,
-        "state": item.state.value,
-        "state_at": item.state_at,
-        "epoch": item.epoch,
-        "attempt": item.attempt,
-        "begun": item.begun,
-        "deadline_at": item.deadline_at,
-        "progress": item.progress,
-        "code": item.code,
-        "relapsed_stage": item.relapsed_stage,
-        "relapsed_epoch": item.relapsed_epoch,
-    }
+UPDATE_CHANGES = (
+    "state",
+    "state_at",
+    "epoch",
+    "attempt",
+    "begun",
+    "deadline_at",
+    "progress",
+    "code",
+    "relapsed_stage",
+    "relapsed_epoch",
+)
+"""Columns of `updates` that can change."""
+
+
+def update_values(item: Update) -> tuple[object, ...]:
+    """Return `UPDATE_CHANGES` of an update, and its number."""
+    return (
+        item.state.value,
+        item.state_at,
+        item.epoch,
+        item.attempt,
+        item.begun,
+        item.deadline_at,
+        item.progress,
+        item.code,
+        item.relapsed_stage,
+        item.relapsed_epoch,
+        item.id,
+    )
 
 
 def parcel(row: Row[Any]) -> Parcel:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
 
 from sqlalchemy import Connection, bindparam, exists, func, select, update
+from sqlalchemy import insert as plain_insert
+from sqlalchemy.exc import IntegrityError
 
 from orchestrator.adapters.store import rows
+from orchestrator.adapters.store.bulk import Bulk
 from orchestrator.adapters.store.dialect import insert
 from orchestrator.adapters.store.schema import reports, updates
 from orchestrator.core.cohort import Member
@@ -17,7 +21,13 @@ from orchestrator.wire.report import Report
 
 _COLUMNS = tuple(updates.c[name] for name in rows.UPDATE_COLUMNS)
 _CHUNK = 500
-_SAVE = update(updates).where(updates.c.id == bindparam("b_id"))
+_KEY_SIZE = 4
+_REPORT_COLUMNS = ("update_id", "attempt", "boot", "n", "at", "kind", "code", "text")
+_INSERT_REPORTS = Bulk(plain_insert(reports), _REPORT_COLUMNS)
+_SAVE = Bulk(
+    update(updates).where(updates.c.id == bindparam("b_id")).values({n: bindparam(n) for n in rows.UPDATE_CHANGES}),
+    (*rows.UPDATE_CHANGES, "b_id"),
+)
 _FLYING = sorted(state.value for state in IN_FLIGHT)
 
 
@@ -64,9 +74,7 @@ class SqlUpdates:
 
     def save_updates(self, updates_: Iterable[Update]) -> None:
         """See `ports.Updates.save_updates`."""
-        values = [rows.update_values(item) for item in updates_]
-        if values:
-            self._connection.execute(_SAVE, values)
+        _SAVE.execute(self._connection, [rows.update_values(item) for item in updates_])
 
     def pending(self, rollout_id: int, limit: int) -> list[Update]:
         """See `ports.Updates.pending`."""
@@ -115,29 +123,25 @@ class SqlUpdates:
 
     def add_reports(self, reports_: Sequence[Report], now: float) -> list[bool]:
         """See `ports.Updates.add_reports`."""
-        if not reports_:
-            return []
-        keys = [(item.update_id, item.attempt, item.boot, item.n) for item in reports_]
         values = [
-            {
-                "update_id": key[0],
-                "attempt": key[1],
-                "boot": key[2],
-                "n": key[3],
-                "at": now,
-                "kind": item.kind.value,
-                "code": item.code,
-                "text": item.msg,
-            }
-            for key, item in zip(keys, reports_, strict=True)
+            (item.update_id, item.attempt, item.boot, item.n, now, item.kind.value, item.code, item.msg)
+            for item in reports_
         ]
-        statement = (
-            insert(self._connection, reports)
-            .on_conflict_do_nothing()
-            .returning(reports.c.update_id, reports.c.attempt, reports.c.boot, reports.c.n)
-        )
-        stored = {tuple(row) for row in self._connection.execute(statement, values)}
-        return [_take(stored, key) for key in keys]
+        first = {row[:_KEY_SIZE]: place for place, row in reversed(list(enumerate(values)))}
+        stored = self._insert_reports([values[place] for place in sorted(first.values())])
+        return [first[row[:_KEY_SIZE]] == place and row[:_KEY_SIZE] in stored for place, row in enumerate(values)]
+
+    def _insert_reports(self, values: Sequence[tuple[Any, ...]]) -> Collection[tuple[Any, ...]]:
+        """Insert reports and return the keys of those that are new. Most batches hold no repetition at all."""
+        try:
+            with self._connection.begin_nested():
+                _INSERT_REPORTS.execute(self._connection, values)
+        except IntegrityError:
+            key = [reports.c[name] for name in _REPORT_COLUMNS[:_KEY_SIZE]]
+            statement = insert(self._connection, reports).on_conflict_do_nothing().returning(*key)
+            named = [dict(zip(_REPORT_COLUMNS, row, strict=True)) for row in values]
+            return {tuple(row) for row in self._connection.execute(statement, named)}
+        return {row[:_KEY_SIZE] for row in values}
 
     def lines(self, update_id: int) -> list[Line]:
         """See `ports.Updates.lines`."""
@@ -147,10 +151,3 @@ class SqlUpdates:
             for row in self._connection.execute(query)
         ]
 
-
-def _take(stored: set[tuple[object, ...]], key: tuple[object, ...]) -> bool:
-    """Say whether a report is new; a second one in the same batch is not."""
-    if key in stored:
-        stored.remove(key)
-        return True
-    return False
