@@ -52,8 +52,8 @@ Drawn by `docs/draw_machines.py` from the tables in `orchestrator/core`; a test 
 ## One rollout
 
 Plain words are commands of a person, words in brackets are moves that nobody commands. `resume` leads to `preparing`
-while the cohort is not known; it passes the stage of an inconclusive rollout, so that the last one is `done`. A finished
-rollout is never left.
+while the cohort is not known; it passes the stage of an inconclusive rollout, so that the last one is `done`. A
+finished rollout is never left.
 """
 
 _UPDATE = """

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import urlsplit
 
 from orchestrator.errors import ConfigError
@@ -80,7 +80,7 @@ def rehearse(request: Request, show: Callable[[str], None] | None = None) -> dic
     around = _surroundings(request, profiles)
     _allow_many_files()
     with ExitStack() as stack:
-        journal = None if request.journal is None else stack.enter_context(request.journal.open("wb"))
+        journal = None if request.journal is None else stack.enter_context(_open_journal(request.journal))
         fleet = Fleet(profiles, {each.device: each for each in logins}, around, Tally(time.time, journal))
         summary = asyncio.run(_until_signal(fleet, request.duration_s, show))
     return {"seed": behaviour.seed, **summary}
@@ -153,6 +153,14 @@ def _origin(address: str) -> str:
     if parts.scheme not in ("http", "https") or parts.hostname is None or parts.path not in ("", "/"):
         raise ConfigError([f"server: {address!r} must be http://host:port or https://host:port"])
     return f"{parts.scheme}://{parts.netloc}"
+
+
+def _open_journal(path: Path) -> IO[bytes]:
+    try:
+        # Unbuffered: the journal of a simulator that was killed is whole.
+        return path.open("wb", buffering=0)
+    except OSError as error:
+        raise ConfigError([f"{path}: cannot be written ({error.strerror}); name another --journal"]) from None
 
 
 def _allow_many_files() -> None:

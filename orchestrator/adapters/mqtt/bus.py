@@ -43,12 +43,13 @@ class MqttBus:
         self._arrived = asyncio.Event()
         self._lost = asyncio.Event()
         self._link: Link | None = None
+        self._ready = False
         self._generation = 0
 
     @property
     def link(self) -> int:
         """See `ports.Bus.link`."""
-        return self._generation if self._link is not None else 0
+        return self._generation if self._ready else 0
 
     async def run(self) -> None:
         """See `ports.Bus.run`."""
@@ -86,18 +87,19 @@ class MqttBus:
 
     async def publish(self, topic: str, payload: bytes, *, expiry_s: int) -> None:
         """See `ports.Bus.publish`."""
-        if self._link is None:
+        if self._link is None or not self._ready:
             raise UnavailableError("not connected to the broker", code="link_broken")
         await self._link.publish(topic, payload, expiry_s)
 
     async def _stay_connected(self) -> None:
         self._generation += 1
         self._lost.clear()
-        link = Link(self._settings, self._take, self._note_lost)
-        await link.open(self._topics)
-        self._link = link
-        _log.info("broker.connected", host=self._settings.host, port=self._settings.port)
+        # What waited for us comes before the subscription is answered, and must be acknowledged even then.
+        link = self._link = Link(self._settings, self._take, self._note_lost)
         try:
+            await link.open(self._topics)
+            self._ready = True
+            _log.info("broker.connected", host=self._settings.host, port=self._settings.port)
             while not self._lost.is_set():
                 link.tick()
                 try:
@@ -106,6 +108,7 @@ class MqttBus:
                 except TimeoutError:
                     continue
         finally:
+            self._ready = False
             self._link = None
             link.close()
 
@@ -121,8 +124,9 @@ class MqttBus:
             self._link.pause_reading(True)
 
     def _note_lost(self, why: str) -> None:
-        if self._link is not None:
+        if self._ready:
             _log.warning("broker.lost", why=why)
+        self._ready = False
         self._link = None
         # What was not taken yet comes again on the next link; keeping it would only double the work.
         self._inbox.clear()

@@ -116,6 +116,7 @@ class Link:
         try:
             await self._connect()
             await self._subscribe(topics)
+            self._check_open()
         except BaseException:
             self.close()
             raise
@@ -165,7 +166,6 @@ class Link:
         """Say goodbye if possible and drop the connection; the session stays at the broker."""
         if self._socket is not None:
             self._client.disconnect()
-            self._socket.flush()
             self._drop("closed")
 
     def _build(self) -> _Client:
@@ -188,6 +188,7 @@ class Link:
         client.on_connect = lambda _c, _u, _f, code, _p: self._answer("connect", code)
         client.on_subscribe = lambda _c, _u, _m, codes, _p: self._answer("subscribe", codes)
         client.on_publish = lambda _c, _u, mid, code, _p: self._confirmed(mid, code)
+        client.on_socket_close = lambda _c, _u, sock: self._unwatch(cast(BufferedSocket, sock))
         return client
 
     async def _connect(self) -> None:
@@ -226,7 +227,12 @@ class Link:
             text = f"the broker does not let us subscribe to {', '.join(topics)}: allow it in its access rules"
             raise UnavailableError(text, code="subscribe_refused")
 
+    def _check_open(self) -> None:
+        if self._socket is None:
+            raise UnavailableError("the broker closed the connection while we logged in", code="link_broken")
+
     async def _ask(self, what: str) -> Any:
+        self._check_open()
         future = self._answers[what] = self._loop.create_future()
         self._flush_soon()
         try:
@@ -294,14 +300,18 @@ class Link:
         else:
             self._loop.remove_writer(sock.fileno())
 
+    def _unwatch(self, sock: BufferedSocket) -> None:
+        # Before it is closed, by paho or by us: its number will soon be that of another socket.
+        if sock.fileno() >= 0:
+            self._loop.remove_reader(sock.fileno())
+            self._loop.remove_writer(sock.fileno())
+
     def _drop(self, why: str) -> None:
         sock, self._socket = self._socket, None
         if sock is None:
             return
-        if sock.fileno() >= 0:
-            self._loop.remove_reader(sock.fileno())
-            self._loop.remove_writer(sock.fileno())
-            sock.close()
+        self._unwatch(sock)
+        sock.close()
         error = UnavailableError(f"the broker link broke: {why}", code="link_broken")
         for future in (*self._answers.values(), *self._published.values()):
             if not future.done():

@@ -99,5 +99,6 @@ class BufferedSocket:
         self._raw.setblocking(flag)
 
     def close(self) -> None:
-        """Close the socket."""
+        """Write what the kernel still takes, and close the socket."""
+        self.flush()
         self._raw.close()

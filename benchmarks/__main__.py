@@ -1,0 +1,35 @@
+"""`make bench`: each figure beside its yardstick, measured in the same run on a fresh broker.
+
+One line per figure, ending in `ratio N.NN`. Absolute rates depend on the machine and its neighbours; the
+ratios are what is compared. `BENCH_DEVICES` and `BENCH_ROUNDS` change the size.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import platform
+import tempfile
+from pathlib import Path
+
+import structlog
+
+from benchmarks import ingest, triggers
+from orchestrator.demo.broker import broker
+
+
+async def _main() -> None:
+    devices = int(os.environ.get("BENCH_DEVICES", "20000"))
+    rounds = int(os.environ.get("BENCH_ROUNDS", "4"))
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    print(f"{os.cpu_count()} cores, Python {platform.python_version()}, {devices} devices, {rounds} rounds")
+    with tempfile.TemporaryDirectory(prefix="ota-bench-") as folder:
+        async with broker(users=None, directory=Path(folder) / "broker") as info:
+            await ingest.run(info, Path(folder), devices, rounds)
+        async with broker(users=None, directory=Path(folder) / "broker2") as info:
+            await triggers.run(info, Path(folder), max(devices // 10, 500), rounds)
+
+
+if __name__ == "__main__":
+    asyncio.run(_main())
