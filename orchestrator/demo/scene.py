@@ -45,6 +45,7 @@ class Wishes:
         seed: decides which devices are bad.
         bad_share: devices on which a bad image crashes.
         speed: divides all durations of the devices.
+        guarded: whether the broker asks for passwords and keeps its access rules.
         behaviour: further keys of the fleet's behaviour.
         config: sections that go over the daemon's configuration.
     """
@@ -53,6 +54,7 @@ class Wishes:
     seed: int = 0
     bad_share: float = 0.3
     speed: float = 20.0
+    guarded: bool = True
     behaviour: Mapping[str, object] = field(default_factory=dict)
     config: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
@@ -225,7 +227,7 @@ async def scene(directory: Path, wishes: Wishes) -> AsyncIterator[Scene]:
     logins = {**passwords, DAEMON_USER: daemon_password}
     async with (
         bucket.bucket_server() as endpoint,
-        broker(users=logins, directory=directory / "broker") as broker_info,
+        broker(users=logins if wishes.guarded else None, directory=directory / "broker") as broker_info,
     ):
         await bucket.create(endpoint, BUCKET)
         made = Scene(directory, endpoint, broker_info, wishes)
@@ -264,7 +266,8 @@ def _config(made: Scene) -> dict[str, dict[str, object] | str]:
         "conductor": {"link_grace": "1s"},
     }
     sections["http"]["operator_token_file"] = str(made.token_file)
-    sections["mqtt"] |= {"username": DAEMON_USER, "password_file": str(directory / "mqtt-password")}
+    if made.wishes.guarded:
+        sections["mqtt"] |= {"username": DAEMON_USER, "password_file": str(directory / "mqtt-password")}
     sections["mqtt"] |= {"reconnect_min": "100ms", "reconnect_max": "1s"}
     sections["s3"] |= {"secret_access_key_file": str(directory / "s3-secret"), "addressing_style": "path"}
     sections["trust"]["trigger_key_file"] = str(directory / "keys" / "trigger.pem")
