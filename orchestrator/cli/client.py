@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 from typing import Any, NoReturn
+from urllib.parse import quote
 
 import click
 
@@ -26,12 +27,11 @@ class Client:
         import httpx2
 
         self._server = server
-        self._http = httpx2.Client(
-            base_url=server,
-            headers={"Authorization": f"Bearer {_token(token_file)}"},
-            timeout=60.0,
-            trust_env=False,
-        )
+        headers = {"Authorization": f"Bearer {_token(token_file)}"}
+        try:
+            self._http = httpx2.Client(base_url=server, headers=headers, timeout=60.0, trust_env=False)
+        except httpx2.InvalidURL as error:
+            fail(f"{server} is no address of a daemon: {error}; write --server http://host:port")
 
     def get(self, path: str, **query: object) -> Any:
         """Return the answer to a question."""
@@ -46,11 +46,19 @@ class Client:
 
         try:
             answer = self._http.request(method, f"/api/v1{path}", **options)
-        except httpx2.HTTPError as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             fail(f"the daemon does not answer at {self._server}: {error}; is `ota serve` running? (see --server)")
         if not answer.is_success:
             _explain(answer)
-        return answer.json()
+        try:
+            return answer.json()
+        except ValueError:
+            _fail_foreign(answer)
+
+
+def place(*words: str) -> str:
+    """Return the path that these words make; whatever a word holds, it stays one part of it."""
+    return "".join(f"/{quote(word, safe='')}" for word in words)
 
 
 def fail(text: str, code: int = EXIT_ERROR) -> NoReturn:
@@ -67,9 +75,14 @@ def connect(context: click.Context) -> Client:
 
 def _token(path: Path) -> str:
     try:
-        return path.read_text().strip()
+        token = path.read_text(encoding="ascii").strip()
     except OSError as error:
         fail(f"the operator token {os.fspath(path)} cannot be read: {error.strerror}; name it with --token-file")
+    except ValueError:
+        token = ""
+    if not token.isprintable() or not token:
+        fail(f"{os.fspath(path)} holds no operator token; it must be one line of text")
+    return token
 
 
 def _explain(answer: Any) -> NoReturn:
@@ -77,9 +90,13 @@ def _explain(answer: Any) -> NoReturn:
         body = answer.json()
         text, faults = str(body["detail"]), body.get("faults", [])
     except (ValueError, KeyError, TypeError):
-        fail(f"{answer.request.url} is not our daemon: it answered {answer.status_code} without our error format")
+        _fail_foreign(answer)
     for fault in faults:
         click.echo(f"error: {fault}", err=True)
     if not faults:
         click.echo(f"error: {text}", err=True)
     raise SystemExit(EXIT_NOT_FOUND if answer.status_code == 404 else EXIT_ERROR)
+
+
+def _fail_foreign(answer: Any) -> NoReturn:
+    fail(f"{answer.request.url} is not our daemon: it answered {answer.status_code} in another format; see --server")

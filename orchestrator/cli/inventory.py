@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import TextIO
 
 import click
 
 from orchestrator.cli import show
-from orchestrator.cli.client import connect, fail
+from orchestrator.cli.client import connect, fail, place
 from orchestrator.cli.sign import sign_command, verify_command
 
 _CHUNK = 1000
@@ -44,11 +45,11 @@ def add(
     path: Path,
 ) -> None:
     """Enrol devices, or renew their tokens; each token is shown this once, in the credentials file."""
-    names = list(ids) + [pattern.format(number) for number in range(count or 0)]
+    names = [*ids, *_numbered(pattern, count or 0)]
     if not names:
         fail("name devices, or say how many with --count")
     client = connect(context)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "w") as file:
+    with _opened(path) as file:
         for start in range(0, len(names), _CHUNK):
             chunk = names[start : start + _CHUNK]
             body = {"devices": [{"id": name, "model": model, "groups": groups} for name in chunk]}
@@ -56,6 +57,20 @@ def add(
             for name in chunk:
                 file.write(json.dumps({"device": name, "model": model, "token": tokens[name]}) + "\n")
     click.echo(f"{len(names)} devices enrolled; their tokens are in {path}")
+
+
+def _numbered(pattern: str, count: int) -> list[str]:
+    try:
+        return [pattern.format(number) for number in range(count)]
+    except (ValueError, IndexError, KeyError, AttributeError):
+        fail(f"--pattern {pattern!r} cannot hold a number; write one such as 'dev-{{:05d}}'")
+
+
+def _opened(path: Path) -> TextIO:
+    try:
+        return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "w")
+    except OSError as error:
+        fail(f"{path} cannot be written: {error.strerror}; name another file with --credentials")
 
 
 @device_group.command("list")
@@ -74,7 +89,7 @@ def list_devices(context: click.Context, after: str, limit: int, output: str) ->
 @click.pass_context
 def get_device(context: click.Context, device_id: str, output: str) -> None:
     """Show a device and its updates."""
-    show.emit(connect(context).get(f"/devices/{device_id}"), output, show.draw_device)
+    show.emit(connect(context).get(place("devices", device_id)), output, show.draw_device)
 
 
 @device_group.command("explain")
@@ -83,7 +98,7 @@ def get_device(context: click.Context, device_id: str, output: str) -> None:
 @click.pass_context
 def explain_device(context: click.Context, device_id: str, output: str) -> None:
     """Say why a device has or has not each release."""
-    show.emit(connect(context).get(f"/devices/{device_id}/explain"), output, show.draw_device_reason)
+    show.emit(connect(context).get(place("devices", device_id, "explain")), output, show.draw_device_reason)
 
 
 @click.group("release")

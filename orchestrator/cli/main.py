@@ -16,12 +16,14 @@ import click
 
 from orchestrator import __version__
 from orchestrator.cli.check_config import DEFAULT_CONFIG, check_config_command
-from orchestrator.cli.client import DEFAULT_SERVER, DEFAULT_TOKEN_FILE
+from orchestrator.cli.client import DEFAULT_SERVER, DEFAULT_TOKEN_FILE, EXIT_ERROR
 from orchestrator.cli.inventory import artifact_group, device_group, release_group
 from orchestrator.cli.keys import keys_group
 from orchestrator.cli.rollout import rollout_group
 from orchestrator.cli.simulate import simulate_command
 from orchestrator.errors import ConfigError, OrchestratorError
+
+EXIT_INTERRUPTED = 130
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -72,11 +74,17 @@ for command in (
 def main() -> None:
     """Run `ota`; never returns."""
     try:
-        cli(standalone_mode=True)
+        sys.exit(cli(standalone_mode=False))
     except ConfigError as error:
         for fault in error.faults:
             click.echo(f"error: {fault}", err=True)
-        sys.exit(1)
+        sys.exit(EXIT_ERROR)
     except OrchestratorError as error:
         click.echo(f"error: {error.message}", err=True)
-        sys.exit(1)
+        sys.exit(EXIT_ERROR)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort as error:
+        click.echo("aborted", err=True)
+        sys.exit(EXIT_INTERRUPTED if isinstance(error.__context__, KeyboardInterrupt) else EXIT_ERROR)

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from orchestrator.cli import show
-from orchestrator.cli.client import EXIT_HALTED, EXIT_TIMEOUT, connect, fail
+from orchestrator.cli.client import EXIT_HALTED, EXIT_TIMEOUT, connect, fail, place
 
 _OVER = {"done": 0, "halted": EXIT_HALTED, "aborted": EXIT_HALTED, "inconclusive": EXIT_HALTED}
 _MAX_PLAN_BYTES = 256 * 1024
@@ -50,7 +50,7 @@ def list_(context: click.Context, output: str) -> None:
 @click.pass_context
 def get(context: click.Context, name: str, output: str) -> None:
     """Show a rollout with its stages and evidence."""
-    show.emit(connect(context).get(f"/rollouts/{name}"), output, show.draw_rollout)
+    show.emit(connect(context).get(place("rollouts", name)), output, show.draw_rollout)
 
 
 @rollout_group.command("explain")
@@ -59,7 +59,7 @@ def get(context: click.Context, name: str, output: str) -> None:
 @click.pass_context
 def explain(context: click.Context, name: str, output: str) -> None:
     """Say why a rollout stands where it stands, and what would change that."""
-    show.emit(connect(context).get(f"/rollouts/{name}/explain"), output, show.draw_rollout_reason)
+    show.emit(connect(context).get(place("rollouts", name, "explain")), output, show.draw_rollout_reason)
 
 
 @rollout_group.command("watch")
@@ -74,7 +74,7 @@ def watch(context: click.Context, name: str, timeout_s: float | None, interval_s
     ends_at = None if timeout_s is None else time.monotonic() + timeout_s
     follow = _Follower(live=output == "table" and sys.stdout.isatty(), as_json=output == "json")
     while True:
-        data = client.get(f"/rollouts/{name}")
+        data = client.get(place("rollouts", name))
         follow.show(data)
         if data["phase"] in _OVER:
             raise SystemExit(_OVER[data["phase"]])
@@ -110,7 +110,7 @@ class _Follower:
 
 
 def _move(context: click.Context, name: str, command: str, reason: str) -> None:
-    data = connect(context).post(f"/rollouts/{name}/{command}", {"reason": reason})
+    data = connect(context).post(place("rollouts", name, command), {"reason": reason})
     show.draw_rollout(data)
 
 

@@ -3,6 +3,7 @@
 Rules:
 - Data goes to standard output. JSON is exactly what the API said.
 - Colours and live drawing only on a terminal.
+- What devices and people wrote is hostile: control and invisible characters are drawn as escapes.
 """
 
 from __future__ import annotations
@@ -32,13 +33,20 @@ def emit(data: Any, output: str, draw: Callable[[Any], None]) -> None:
 
 def table(columns: Sequence[str], lines: Sequence[Sequence[object]]) -> None:
     """Print a plain table; columns are as wide as they need to be."""
-    cells = [[str(cell) for cell in line] for line in lines]
+    cells = [[plain(cell) for cell in line] for line in lines]
     widths = [max(len(name), *(len(line[i]) for line in cells), 0) for i, name in enumerate(columns)]
     click.secho(
         "  ".join(name.upper().ljust(width) for name, width in zip(columns, widths, strict=True)).rstrip(), bold=True
     )
     for line in cells:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def plain(text: object) -> str:
+    """Return a text that cannot steer a terminal."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in str(text)
+    )
 
 
 def when(at: float | None) -> str:
@@ -58,7 +66,7 @@ def rollout_lines(data: View) -> list[str]:
     if data["bound"] is not None:
         bound = data["bound"]
         lines.append(f"  pass    k={bound['k']} n={bound['n']}  bound {bound['upper']:.1%}, limit {bound['limit']:.1%}")
-    lines.append(f"  because {data['standing']['text']}")
+    lines.append(f"  because {plain(data['standing']['text'])}")
     return lines
 
 
@@ -90,7 +98,7 @@ def draw_rollouts(data: list[View]) -> None:
 
 def draw_rollout_reason(data: View) -> None:
     """Print why a rollout stands where it stands."""
-    click.echo(f"{data['name']} is {data['phase']} because {data['because']}")
+    click.echo(f"{data['name']} is {data['phase']} because {plain(data['because'])}")
     for line in data["next"]:
         click.echo(f"  {line}")
     for item in data["evidence"]:
@@ -98,7 +106,7 @@ def draw_rollout_reason(data: View) -> None:
     click.echo("history:")
     for event in data["events"]:
         place = f"{event['phase']}, stage {event['stage'] + 1}"
-        click.echo(f"  {when(event['at'])}  {place:24}  {event['text']}  ({event['actor']})")
+        click.echo(f"  {when(event['at'])}  {place:24}  {plain(event['text'])}  ({event['actor']})")
 
 
 def draw_devices(data: list[View]) -> None:
@@ -136,13 +144,13 @@ def draw_device_reason(data: View) -> None:
     """Print why a device has or has not each release."""
     draw_devices([data["device"]])
     for item in data["rollouts"]:
-        click.echo(f"{item['rollout']} ({item['phase']}): {item['state'] or 'not taken'}: {item['because']}")
+        click.echo(f"{item['rollout']} ({item['phase']}): {item['state'] or 'not taken'}: {plain(item['because'])}")
         for delivery in item.get("deliveries", []):
             click.echo(
                 f"  {when(delivery['planned_at'])}  {delivery['kind']} {delivery['state']} seq {delivery['seq']}"
             )
         for report in item.get("reports", []):
-            detail = " ".join(filter(None, (report["code"], report["text"])))
+            detail = plain(" ".join(filter(None, (report["code"], report["text"]))))
             click.echo(f"  {when(report['at'])}  said {report['kind']} {detail}".rstrip())
 
 

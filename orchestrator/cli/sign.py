@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from orchestrator.cli import show
+
 if TYPE_CHECKING:
     from orchestrator.adapters.signers import FileSigner
     from orchestrator.core.model import Artifact
@@ -35,7 +37,7 @@ _CHUNK_BYTES = 1 << 20
 @click.option("--comp", "component", default="main", show_default=True, help="Component it belongs to.")
 @click.option("--format", "payload_format", default="raw", show_default=True, help="Payload format.")
 @click.option("--replace", is_flag=True, help="Overwrite an existing statement.")
-@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@show.output_option
 def sign_command(
     file: Path,
     key: Path,
@@ -74,7 +76,7 @@ def sign_command(
     )
     token = _statement(artifact, signer)
     path = _write_statement(file, token, replace=replace)
-    _print({"statement": str(path), "kid": signer.kid, "sha256": sha256, "size": size_bytes}, output)
+    show.emit({"statement": str(path), "kid": signer.kid, "sha256": sha256, "size": size_bytes}, output, _draw)
 
 
 @click.command("verify")
@@ -82,7 +84,7 @@ def sign_command(
 @click.option(
     "--keys", "keys_path", default="keys/device-keys.json", show_default=True, type=click.Path(path_type=Path)
 )
-@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@show.output_option
 @click.pass_context
 def verify_command(context: click.Context, file: Path, keys_path: Path, output: str) -> None:
     """Check FILE against FILE.statement: signature, size and hash."""
@@ -93,15 +95,12 @@ def verify_command(context: click.Context, file: Path, keys_path: Path, output: 
     try:
         claims = _verified(file, keyset.keys)
     except TrustError as error:
-        if output == "json":
-            _print({"valid": False, "code": error.code, "reason": error.message}, output)
-        else:
-            click.echo(f"refused: {error.message} [{error.code}]", err=True)
+        show.emit({"valid": False, "code": error.code, "reason": error.message}, output, _draw_refusal)
         context.exit(1)
     shown = {
         name: claims[name] for name in ("name", "ver", "rel", "sec", "comp", "hw", "from", "size", "sha256", "fmt")
     }
-    _print({"valid": True} | shown, output)
+    show.emit({"valid": True} | shown, output, _draw)
 
 
 def _statement(artifact: Artifact, signer: FileSigner) -> bytes:
@@ -194,11 +193,10 @@ def _statement_path(file: Path) -> Path:
     return file.with_name(file.name + ".statement")
 
 
-def _print(values: dict[str, Any], output: str) -> None:
-    if output == "json":
-        import json
+def _draw_refusal(values: show.View) -> None:
+    click.echo(f"refused: {values['reason']} [{values['code']}]", err=True)
 
-        click.echo(json.dumps(values))
-        return
+
+def _draw(values: show.View) -> None:
     for name, value in values.items():
         click.echo(f"{name:<10}{' '.join(value) if isinstance(value, list) else value}")

@@ -10,18 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 
 from orchestrator.core.model import Artifact
-
-
-class Urgency(IntEnum):
-    """How pressing a rollout is; devices demand cosignatures for an emergency."""
-
-    BACKGROUND = 0
-    NORMAL = 1
-    SECURITY = 2
-    EMERGENCY = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +50,7 @@ def install_claims(
     stage: int,
     urls: Sequence[str],
     statement_hash: str,
-    urgency: Urgency = Urgency.NORMAL,
+    urgency: int = 1,
     policy: Mapping[str, int] | None = None,
 ) -> dict[str, object]:
     """Return the claims of a trigger to install `artifact`.
@@ -71,11 +61,11 @@ def install_claims(
         stage: number of the stage, from 0.
         urls: one to four stable locators; never presigned ones.
         statement_hash: token hash of the artifact's statement.
-        urgency: how pressing it is.
+        urgency: how urgent it is: the position in `model.Urgency`.
         policy: limits for the device: `jit` spreads the start and `dl` bounds the download, in seconds.
     """
     claims = _issue_claims(issue, "install", artifact.component) | {"wave": stage} | _artifact_claims(artifact)
-    claims |= {"url": list(urls), "ast": statement_hash, "urg": int(urgency)}
+    claims |= {"url": list(urls), "ast": statement_hash, "urg": urgency}
     if policy:
         claims["pol"] = dict(policy)
     return claims

@@ -19,8 +19,8 @@ from functools import partial
 import structlog
 
 from orchestrator.core import trigger
-from orchestrator.core.model import Artifact, Rollout
-from orchestrator.errors import OrchestratorError, UnavailableError
+from orchestrator.core.model import Artifact, Rollout, Urgency
+from orchestrator.errors import OrchestratorError, RequestError, UnavailableError
 from orchestrator.ports import DeliveryKind, DeliveryState, Lane, Parcel, Signer, Store, Tx
 from orchestrator.wire import token
 
@@ -165,6 +165,8 @@ class Sealer:
     def _claims(self, order: _Order, issue: trigger.Issue) -> dict[str, object]:
         artifact = order.artifact
         if order.parcel.kind is DeliveryKind.CANCEL:
+            if not order.recalls:
+                raise RequestError("there is no trigger that could be recalled", code="never_sealed")
             return trigger.recall_claims(issue, component=artifact.component, token_hash=order.recalls)
         return trigger.install_claims(
             issue,
@@ -172,7 +174,7 @@ class Sealer:
             stage=order.parcel.stage,
             urls=[f"{self._settings.public_url}/v1/dl/{artifact.sha256}"],
             statement_hash=token.hash_of(artifact.statement.encode()),
-            urgency=trigger.Urgency[order.rollout.plan.urgency.name],
+            urgency=list(Urgency).index(order.rollout.plan.urgency),
         )
 
 
@@ -200,10 +202,13 @@ def _by_model(tx: Tx, rollout: Rollout) -> dict[str, Artifact]:
 
 
 def _recalled_hash(tx: Tx, parcel: Parcel) -> str:
-    """Return the hash of the last trigger of the attempt; a recall works by `att`, the hash is evidence."""
+    """Return the hash of the last trigger of the attempt, "" if none was sealed.
+
+    A recall works by `att`, the hash is evidence.
+    """
     hashes = [
         item.token_hash
         for item in tx.parcels(parcel.update_id)
         if item.kind is DeliveryKind.INSTALL and item.attempt == parcel.attempt and item.token_hash
     ]
-    return hashes[-1]
+    return hashes[-1] if hashes else ""

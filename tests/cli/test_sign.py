@@ -8,6 +8,7 @@ from pathlib import Path
 from subprocess import run
 
 import pytest
+from click import Choice, Command
 from click.testing import CliRunner, Result
 
 from orchestrator.cli.keys import keys_group
@@ -61,6 +62,7 @@ def test_what_was_signed_is_verified() -> None:
 def test_signing_says_what_it_did() -> None:
     shown = json.loads(sign("-o", "json").output)
     assert (shown["statement"], shown["size"], len(shown["sha256"])) == ("door.bin.statement", 5000, 43)
+    assert sign("--replace", "-o", "table").output.splitlines()[0] == "statement door.bin.statement"
 
 
 @pytest.mark.parametrize(
@@ -176,8 +178,16 @@ def test_init_and_show_as_json() -> None:
     shown = CliRunner().invoke(keys_group, ["show", "--keys", "j/device-keys.json", "-o", "json"])
     expected = [{"kid": entry["kid"], "typ": entry["typ"]} for entry in document["private"]]
     assert json.loads(shown.output) == {"deployment": "f", "epoch": 4, "keys": expected}
-    text = CliRunner().invoke(keys_group, ["show", "--keys", "j/device-keys.json"]).output
-    assert text.splitlines()[0] == "deployment f, key epoch 4"
+    drawn = CliRunner().invoke(keys_group, ["show", "--keys", "j/device-keys.json", "-o", "table"]).output
+    assert drawn.splitlines()[0] == "deployment f, key epoch 4"
+
+
+@pytest.mark.parametrize("command", [*keys_group.commands.values(), sign_command, verify_command])
+def test_answers_are_printed_as_by_all_other_commands(command: Command) -> None:
+    output = next(parameter for parameter in command.params if parameter.name == "output")
+    assert output.opts == ["-o", "--output"]
+    assert isinstance(output.type, Choice)
+    assert list(output.type.choices) == ["table", "json"]
 
 
 def test_the_commands_load_nothing_heavy() -> None:

@@ -11,7 +11,6 @@ import pytest
 
 from orchestrator import verifier
 from orchestrator.errors import RequestError
-from orchestrator.verifier import envelope
 from orchestrator.wire import token
 from orchestrator.wire.token import TokenType, assemble, bundle, encode64, hash_of, key_id, signing_input
 from tests.golden import kit
@@ -49,7 +48,7 @@ def test_the_largest_payload_fits_and_one_byte_more_does_not() -> None:
 def test_the_longest_header_and_payload_stay_within_a_token() -> None:
     filler = "x" * (1200 - len('{"m":""}'))
     longest = assemble(signing_input(TokenType.ARTIFACT, "k" * 64, {"m": filler}), bytes(64))
-    assert len(longest) == 1839 <= envelope.MAX_TOKEN_BYTES
+    assert len(longest) == 1839 <= verifier.MAX_TOKEN_BYTES
 
 
 @pytest.mark.parametrize("kid", ["", "a b", 'a"', "k" * 65, "../k"])
@@ -76,7 +75,7 @@ def test_a_key_identifier_comes_from_the_point() -> None:
 
 
 def test_limits_and_types_are_those_of_the_verifier() -> None:
-    assert token.MAX_PAYLOAD_BYTES == envelope.MAX_PAYLOAD_BYTES
+    assert token.MAX_PAYLOAD_BYTES == verifier.MAX_PAYLOAD_BYTES
     assert (TokenType.TRIGGER, TokenType.ARTIFACT) == (verifier.TRIGGER, verifier.ARTIFACT)
 
 
