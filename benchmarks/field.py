@@ -77,6 +77,8 @@ async def connected(broker: BrokerInfo, name: str, *topics: str) -> AsyncIterato
     task = asyncio.create_task(bus.run())
     while not bus.link:
         await asyncio.sleep(0.01)
+        if task.done():
+            task.result()
     try:
         yield bus
     finally:

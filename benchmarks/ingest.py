@@ -66,10 +66,16 @@ def _write_load(path: Path, field: Field, number: int) -> None:
             boot="bench",
             n=number,
             kind=_KINDS[number % len(_KINDS)],
+            ver="1.2.3",
+            seq=4_000_000_000,
             pct=50,
+            boots=7,
+            bat=80,
+            sha="qx1ZbcDEfghI",
         )
-        padding = PAYLOAD_BYTES - len(encode(report)) - len(',"msg":""')
-        payload = encode(report)[:-1] + b',"msg":"' + b"x" * padding + b'"}'
+        # What devices add of their own is ignored, but it has to cross the wire and the decoder.
+        padding = PAYLOAD_BYTES - len(encode(report)) - len(',"own":""')
+        payload = encode(report)[:-1] + b',"own":"' + b"x" * padding + b'"}'
         lines.append(json.dumps([device, payload.decode()]))
     path.write_text("\n".join(lines))
 

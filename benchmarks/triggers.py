@@ -36,7 +36,7 @@ async def run(broker: BrokerInfo, directory: Path, count: int, rounds: int) -> N
         folder = directory / f"triggers-{number}"
         folder.mkdir()
         field = await prepare(folder, count, statement)
-        async with connected(broker, f"triggers-{number}") as bus:
+        async with connected(broker, f"triggers-{number}", *topics.uplink_filters()) as bus:
             published.append(await _engine(field, bus, signer, count))
             sample = (await field.store.read(lambda tx: tx.parcels(1)))[0].token.encode()
             bare.append(await _bare(bus, sample, count))

@@ -16,7 +16,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,13 +27,14 @@ import structlog
 from orchestrator import __version__, config
 from orchestrator.adapters import logs
 from orchestrator.adapters.files import FileSource
+from orchestrator.adapters.keys import load_device_keys
 from orchestrator.adapters.mqtt import MqttBus, MqttSettings
 from orchestrator.adapters.s3 import S3Settings, S3Source
 from orchestrator.adapters.signers import FileSigner
 from orchestrator.adapters.store import SqlStore, open_store
 from orchestrator.adapters.systemd import Notifier
 from orchestrator.config import Settings
-from orchestrator.core.model import Artifact
+from orchestrator.core.model import Artifact, Phase
 from orchestrator.engine import operations
 from orchestrator.engine.conductor import Conductor
 from orchestrator.engine.dispatcher import Dispatcher
@@ -41,9 +42,9 @@ from orchestrator.engine.hearing import Hearing
 from orchestrator.engine.importer import Importer, Registry
 from orchestrator.engine.recorder import Recorder, RecorderSettings
 from orchestrator.engine.sealer import Sealer, SealerSettings
-from orchestrator.errors import ConfigError
+from orchestrator.errors import ConfigError, UnavailableError
 from orchestrator.ports import Lane
-from orchestrator.verifier import TRIGGER, load_keys
+from orchestrator.verifier import TRIGGER, PublicKey
 from orchestrator.web.app import build_app
 from orchestrator.web.context import Context
 from orchestrator.web.server import HttpServer
@@ -116,10 +117,7 @@ def wire(settings: Settings, store: SqlStore, now: Callable[[], float] = time.ti
         OrchestratorError: a key, a secret or the address cannot be used.
     """
     signer = FileSigner.load(_path(settings.trust.trigger_key_file))
-    keys = load_keys(_path(settings.trust.public_keys_file).read_bytes())
-    ours = keys.get(signer.kid)
-    if ours is None or ours.typ != TRIGGER:
-        raise ConfigError(["trust.trigger_key_file: this key is no trigger key of trust.public_keys_file"])
+    keys = _device_keys(settings, signer)
     sources = _sources(settings)
     bus = MqttBus(_mqtt(settings), topics.uplink_filters())
     hearing = Hearing(lambda: bus.link, settings.conductor.link_grace_s, now)
@@ -132,6 +130,7 @@ def wire(settings: Settings, store: SqlStore, now: Callable[[], float] = time.ti
         now,
         hearing,
         conductor.changed,
+        planned.set,
     )
     sealer = Sealer(store, signer, _sealing(settings), now, planned, sealed.set)
     dispatcher = Dispatcher(store, bus, settings.dispatcher.batch, now, sealed, planned.set)
@@ -155,6 +154,22 @@ def wire(settings: Settings, store: SqlStore, now: Callable[[], float] = time.ti
     return Parts(store, bus, recorder, conductor, sealer, dispatcher, importer, server, hearing)
 
 
+def _device_keys(settings: Settings, signer: FileSigner) -> Mapping[str, PublicKey]:
+    """Return the keys that devices hold, after checking that devices would take what we sign."""
+    held = load_device_keys(_path(settings.trust.public_keys_file))
+    ours = held.keys.get(signer.kid)
+    faults = []
+    if ours is None or ours.typ != TRIGGER:
+        faults.append("trust.trigger_key_file: this key is no trigger key of trust.public_keys_file")
+    if held.iss != settings.deployment:
+        faults.append(f"deployment: the devices of trust.public_keys_file belong to {held.iss}; name the same here")
+    if held.ep != settings.trust.epoch:
+        faults.append(f"trust.epoch: trust.public_keys_file is of epoch {held.ep}; name the same here")
+    if faults:
+        raise ConfigError(faults)
+    return held.keys
+
+
 async def _run(settings: Settings, parts: Parts, notifier: Notifier) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -171,7 +186,7 @@ async def _run(settings: Settings, parts: Parts, notifier: Notifier) -> None:
         "sealer": parts.sealer.run(),
         "dispatcher": parts.dispatcher.run(),
         "watchdog": _feed_watchdog(parts, notifier),
-        "stop": _wait_for_stop(stop),
+        "stop": _wait_for_stop(stop, notifier),
     }
     if watch:
         jobs["watch"] = parts.importer.watch(watch, settings.sources.watch_interval_s, asyncio.sleep)
@@ -182,8 +197,7 @@ async def _run(settings: Settings, parts: Parts, notifier: Notifier) -> None:
             notifier.ready()
             _log.info("daemon.ready", version=__version__, http=f"{settings.http.host}:{parts.server.port}")
     except* _StoppedError:
-        notifier.stopping()
-        _log.info("daemon.stopping")
+        pass
 
 
 async def _never_ending(name: str, job: Coroutine[Any, Any, None]) -> None:
@@ -191,19 +205,26 @@ async def _never_ending(name: str, job: Coroutine[Any, Any, None]) -> None:
     raise RuntimeError(f"the task {name} ended; it must not")
 
 
-async def _wait_for_stop(stop: asyncio.Event) -> None:
+async def _wait_for_stop(stop: asyncio.Event, notifier: Notifier) -> None:
     await stop.wait()
+    notifier.stopping()
+    _log.info("daemon.stopping")
     raise _StoppedError
 
 
 async def _feed_watchdog(parts: Parts, notifier: Notifier) -> None:
     every_s = min(notifier.watchdog_interval_s or STATUS_EVERY_S, STATUS_EVERY_S)
     while True:
-        running = await parts.store.read(lambda tx: sum(item.phase.value == "running" for item in tx.rollouts()))
         parts.hearing()
-        broker = "connected" if parts.bus.link else "not connected"
-        notifier.status(f"broker {broker}; {running} rollouts running; {parts.dispatcher.published} triggers published")
-        notifier.watchdog()
+        try:
+            running = len(await parts.store.read(lambda tx: tx.rollouts([Phase.RUNNING])))
+        except UnavailableError as error:
+            _log.error("store.unavailable", error=error.message)
+        else:
+            broker = "connected" if parts.bus.link else "not connected"
+            published = parts.dispatcher.published
+            notifier.status(f"broker {broker}; {running} rollouts running; {published} triggers published")
+            notifier.watchdog()
         await asyncio.sleep(every_s)
 
 

@@ -33,13 +33,19 @@ class Client:
         except httpx2.InvalidURL as error:
             fail(f"{server} is no address of a daemon: {error}; write --server http://host:port")
 
+    def close(self) -> None:
+        """Close the connection."""
+        self._http.close()
+
     def get(self, path: str, **query: object) -> Any:
         """Return the answer to a question."""
         return self._call("GET", path, params={name: str(value) for name, value in query.items()})
 
     def post(self, path: str, body: object) -> Any:
         """Return the answer to a change."""
-        return self._call("POST", path, content=json.dumps(body), headers={"Content-Type": "application/json"})
+        return self._call(
+            "POST", path, content=json.dumps(body, default=str), headers={"Content-Type": "application/json"}
+        )
 
     def _call(self, method: str, path: str, **options: Any) -> Any:
         import httpx2
@@ -58,6 +64,9 @@ class Client:
 
 def place(*words: str) -> str:
     """Return the path that these words make; whatever a word holds, it stays one part of it."""
+    for word in words:
+        if "/" in word:  # even quoted it would be taken for two parts
+            fail(f"there is no {word!r}; names hold no slash", EXIT_NOT_FOUND)
     return "".join(f"/{quote(word, safe='')}" for word in words)
 
 
@@ -69,8 +78,10 @@ def fail(text: str, code: int = EXIT_ERROR) -> NoReturn:
 
 def connect(context: click.Context) -> Client:
     """Return the client that the options of this call mean."""
-    options = context.find_root().params
-    return Client(options["server"], options["token_file"])
+    root = context.find_root()
+    client = Client(root.params["server"], root.params["token_file"])
+    root.call_on_close(client.close)
+    return client
 
 
 def _token(path: Path) -> str:

@@ -55,7 +55,6 @@ class StageCounts:
         confirmed: of these, healthy.
         failures: of these, failed.
         unreached: never accepted.
-        lost: silent after the reboot, relapses included.
     """
 
     opened: int
@@ -65,7 +64,6 @@ class StageCounts:
     confirmed: int
     failures: int
     unreached: int
-    lost: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +124,7 @@ def stage_counts(tally: Tally, stage: int) -> StageCounts:
     for key, count in tally.items():
         if key.stage == stage:
             states[key.state] += count
-    relapsed = states.pop(RELAPSED, 0)
+    states.pop(RELAPSED, None)
     resolved = sum(states[state] for state in RESOLVED)
     in_flight = sum(states[state] for state in IN_FLIGHT)
     return StageCounts(
@@ -137,7 +135,15 @@ def stage_counts(tally: Tally, stage: int) -> StageCounts:
         confirmed=states[S.CONFIRMED],
         failures=sum(states[state] for state in FAILURES),
         unreached=states[S.UNREACHED],
-        lost=states[S.LOST] + relapsed,
+    )
+
+
+def lost(rollout: Rollout, tally: Tally) -> int:
+    """Return how many devices of the current stage and epoch were lost after the reboot, or relapsed since."""
+    return sum(
+        count
+        for key, count in tally.items()
+        if (key.epoch, key.stage) == (rollout.epoch, rollout.stage) and key.state in (S.LOST, RELAPSED)
     )
 
 

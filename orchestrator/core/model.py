@@ -293,6 +293,7 @@ class Stage:
         opened_at: when its first device could be offered the release, or None.
         resolved_at: when enough of its devices were first resolved, or None.
         passed_at: when it was judged as passed, or None.
+        waived: whether a person lets it pass whatever its evidence shows; it still halts.
     """
 
     base: int
@@ -300,6 +301,7 @@ class Stage:
     opened_at: float | None = None
     resolved_at: float | None = None
     passed_at: float | None = None
+    waived: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -225,7 +225,7 @@ def _resume(rollout: Rollout, actor: str, reason: str, now: float) -> Decision:
     if rollout.phase is P.HALTED:
         resumed = replace(resumed, epoch=rollout.epoch + 1)
     if rollout.phase is P.INCONCLUSIVE:
-        resumed = _next_stage(resumed, now, why).rollout
+        resumed = _with_stage(resumed, replace(resumed.current, waived=True))
     return Decision(resumed, (Return(),), why)
 
 
@@ -236,8 +236,9 @@ def _alarm(rollout: Rollout, tally: Tally, counts: StageCounts) -> Reason | None
     if worst is not None:
         return Reason("evidence", _evidence_text(worst, rule.tolerated))
     limit = gate.lost_limit(max(counts.opened, rollout.current.target)) if rule.lost_after_reboot else None
-    if limit is not None and counts.lost >= limit:
-        text = f"{counts.lost} of {counts.opened} devices of this stage were lost after the reboot; {limit} halt it"
+    lost = evidence.lost(rollout, tally)
+    if limit is not None and lost >= limit:
+        text = f"{lost} of {counts.opened} devices of this stage were lost after the reboot; {limit} halt it"
         return Reason("lost_after_reboot", text)
     return _plain_alarm(rollout, found[0], tally)
 
@@ -265,6 +266,8 @@ def _evidence_text(item: Evidence, tolerated: float) -> str:
 
 def _progress(rollout: Rollout, tally: Tally, counts: StageCounts, now: float) -> Decision:
     stage = rollout.current
+    if stage.target == 0 and not _is_last(rollout):
+        return _next_stage(rollout, now, Reason("passed", "no devices are left for this stage"))
     if counts.opened < stage.target:
         missing = stage.target - counts.opened
         return Decision(rollout, (Open(missing),), Reason("opening", f"{missing} devices are being taken in"))
@@ -294,22 +297,23 @@ def _judge(rollout: Rollout, tally: Tally, counts: StageCounts, now: float) -> D
     soaked_at = resolved_at + plan.stages[rollout.stage].soak_s
     if now < soaked_at:
         return Decision(rollout, (), Reason("soaking", "the stage is healthy and soaks"), soaked_at)
+    if _is_last(rollout) and evidence.in_flight(tally):
+        return Decision(rollout, (), Reason("finishing", f"{evidence.in_flight(tally)} devices are still updating"))
+    if stage.waived:
+        return _next_stage(rollout, now, rollout.reason)
     if counts.opened and counts.unreached > plan.max_unreached * counts.opened:
         allowed = f"the plan allows {plan.max_unreached:.0%}"
         text = f"{counts.unreached} of {counts.opened} devices were never reached; {allowed}"
         return _ask(rollout, Reason("unreached", text), now)
-    last = rollout.stage + 1 == len(rollout.stages)
-    if last and evidence.in_flight(tally):
-        return Decision(rollout, (), Reason("finishing", f"{evidence.in_flight(tally)} devices are still updating"))
     bound = evidence.stage_bound(rollout, tally)
     if bound.holds or stage.target == 0:
         return _next_stage(rollout, now, Reason("passed", _bound_text(bound)))
-    return _extend(rollout, tally, counts, bound, now)
+    return _extend(rollout, tally, bound, now)
 
 
-def _extend(rollout: Rollout, tally: Tally, counts: StageCounts, bound: Bound, now: float) -> Decision:
-    if counts.in_flight:
-        return Decision(rollout, (), Reason("unresolved", f"{counts.in_flight} devices are still updating"))
+def _extend(rollout: Rollout, tally: Tally, bound: Bound, now: float) -> Decision:
+    if under_way := evidence.in_flight(tally):
+        return Decision(rollout, (), Reason("unresolved", f"{under_way} devices are still updating"))
     stage = rollout.current
     needed = gate.devices_needed(bound.failures, bound.limit, rollout.plan.confidence)
     more = None if needed is None else max(needed - bound.exposed, 1)
@@ -324,13 +328,17 @@ def _extend(rollout: Rollout, tally: Tally, counts: StageCounts, bound: Bound, n
 
 def _next_stage(rollout: Rollout, now: float, why: Reason) -> Decision:
     passed = _with_stage(rollout, replace(rollout.current, passed_at=now))
-    if rollout.stage + 1 == len(rollout.stages):
+    if _is_last(rollout):
         return Decision(move(passed, P.DONE, why, rollout.actor, now), (), why)
     onward = replace(passed, stage=rollout.stage + 1)
     left = (rollout.cohort_size or 0) - sum(stage.target for stage in onward.stages[: onward.stage])
     takes_rest = rollout.plan.stages[onward.stage].kind is SizeKind.REST
     target = max(left if takes_rest else min(onward.current.base, left), 0)
     return Decision(_with_stage(onward, replace(onward.current, target=target)), (), why, now)
+
+
+def _is_last(rollout: Rollout) -> bool:
+    return rollout.stage + 1 == len(rollout.stages)
 
 
 def _ask(rollout: Rollout, why: Reason, now: float) -> Decision:

@@ -13,7 +13,7 @@ Rules:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -251,13 +251,16 @@ def _note(update: Update, fact: Fact) -> Update | Ignored:
 def _deadline(update: Update, state: UpdateState, limits: Deadlines, now: float) -> float | None:
     if state is S.RUNNING and update.state is S.INSTALLED:
         return update.deadline_at  # the time to confirm counts from the reboot
-    seconds = {
-        S.OFFERED: limits.accept_s,
-        S.ACCEPTED: limits.download_s,
-        S.DOWNLOADED: limits.install_s,
-        S.RECALLING: limits.accept_s,
-        S.TOO_LATE: limits.install_s + limits.confirm_s,
-        S.INSTALLED: limits.confirm_s,
-        S.RUNNING: limits.confirm_s,
-    }.get(state)
-    return None if seconds is None else now + seconds
+    seconds = _TIME_LIMITS.get(state)
+    return None if seconds is None else now + seconds(limits)
+
+
+_TIME_LIMITS: dict[UpdateState, Callable[[Deadlines], float]] = {
+    S.OFFERED: lambda limits: limits.accept_s,
+    S.ACCEPTED: lambda limits: limits.download_s,
+    S.DOWNLOADED: lambda limits: limits.install_s,
+    S.RECALLING: lambda limits: limits.accept_s,
+    S.TOO_LATE: lambda limits: limits.install_s + limits.confirm_s,
+    S.INSTALLED: lambda limits: limits.confirm_s,
+    S.RUNNING: lambda limits: limits.confirm_s,
+}

@@ -73,6 +73,8 @@ class Conductor:
         """
         work = partial(_command, name=name, command=command, actor=actor, reason=reason, now=self._now())
         decision = await self._store.transact(Lane.OPERATOR, work)
+        if decision.effects:
+            self._planned()
         self._announce(decision)
         self.changed({decision.rollout.id})
         return decision
@@ -80,6 +82,7 @@ class Conductor:
     async def run(self) -> None:
         """Step rollouts for ever."""
         await self._wake_all()
+        self._woken.set()
         while True:
             timeout_s = self._sleep_s()
             try:
@@ -96,21 +99,21 @@ class Conductor:
         """Step one rollout until there is nothing to do but to wait."""
         while True:
             step = partial(_step, rollout_id=rollout_id, now=self._now(), hearing=self._hearing())
-            before, decision = await self._store.transact(Lane.OPERATOR, step)
+            before, decision, moved = await self._store.transact(Lane.OPERATOR, step)
             if _is_event(before, decision.rollout):
                 self._announce(decision)
             if decision.wake_at is not None:
                 self._wake_at[rollout_id] = decision.wake_at
             else:
                 self._wake_at.pop(rollout_id, None)
-            if decision.effects:
-                self._planned()
             for effect in decision.effects:
                 if isinstance(effect, machine.Prepare):
                     await self._prepare(decision.rollout)
                 if isinstance(effect, machine.Open):
                     await self._open(decision.rollout, effect.count)
-            if decision.rollout == before and not decision.effects:
+            if decision.effects:
+                self._planned()
+            if not moved:
                 return
 
     async def _advance_safely(self, rollout_id: int) -> None:
@@ -215,25 +218,29 @@ def _command(tx: Tx, name: str, command: Command, actor: str, reason: str, now: 
     return decision
 
 
-def _step(tx: Tx, rollout_id: int, now: float, hearing: bool) -> tuple[Rollout, Decision]:
+def _step(tx: Tx, rollout_id: int, now: float, hearing: bool) -> tuple[Rollout, Decision, bool]:
+    """Decide and save; says also whether that moved anything, so that another step could."""
     found = tx.rollout(rollout_id)
     assert found is not None, "rollouts are never deleted"
     decision = machine.step(found, tx.fold(rollout_id), now, hearing=hearing)
-    if decision.rollout != found or decision.effects:
-        _save(tx, found, decision, now)
-    return found, decision
+    moved = _save(tx, found, decision, now)
+    return found, decision, moved
 
 
-def _save(tx: Tx, before: Rollout, decision: Decision, now: float) -> None:
+def _save(tx: Tx, before: Rollout, decision: Decision, now: float) -> bool:
     after = decision.rollout
     event = None
     if _is_event(before, after):
         event = Event(now, after.phase, decision.reason.code, decision.reason.text, after.actor, after.stage)
     if after != before:
         tx.save_rollout(after, event)
+    moved = after != before
     for effect in decision.effects:
-        if not isinstance(effect, machine.Open | machine.Prepare):
-            effects.carry_out(tx, after, effect, now)
+        if isinstance(effect, machine.Open | machine.Prepare):
+            moved = True  # the conductor does them, in pieces
+        else:
+            moved |= effects.carry_out(tx, after, effect, now)
+    return moved
 
 
 def _is_event(before: Rollout, after: Rollout) -> bool:

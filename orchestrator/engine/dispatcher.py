@@ -5,6 +5,7 @@ Rules:
   identical bytes, which a device takes as what it holds already.
 - Batches are small and the version of the rollout is read again with each, so that a halt leaves at
   most one batch on the wire; the recalls of that halt come right behind it.
+- What expired in the queue is voided and planned anew.
 - What was claimed when the link or the process broke is published again if its rollout still runs,
   and otherwise marked unknown and recalled.
 """
@@ -24,6 +25,9 @@ from orchestrator.ports import Bus, DeliveryKind, DeliveryState, Lane, Parcel, S
 from orchestrator.wire import topics
 
 RETRY_S = 0.5
+_AWAITS = {DeliveryKind.INSTALL: UpdateState.OFFERED, DeliveryKind.CANCEL: UpdateState.RECALLING}
+"""State of an update whose device still needs a delivery of this kind."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -84,7 +88,12 @@ class Dispatcher:
         """Settle what was published and claim the next batch, in one transaction."""
         now = self._now()
         tx.settle(sent, DeliveryState.SENT, now)
-        return tx.claim(self._batch, now)
+        while claimed := tx.claim(self._batch, now):
+            fresh = [parcel for parcel in claimed if _is_fresh(parcel, now)]
+            _renew(tx, [parcel for parcel in claimed if not _is_fresh(parcel, now)], now)
+            if fresh:
+                return fresh
+        return []
 
     async def _recover(self) -> None:
         """Finish what an earlier link or process left claimed."""
@@ -122,13 +131,27 @@ class Dispatcher:
         raise failed
 
 
+def _is_fresh(parcel: Parcel, now: float) -> bool:
+    return (parcel.expires_at or 0.0) > now
+
+
+def _renew(tx: Tx, stale: Sequence[Parcel], now: float) -> None:
+    """Plan deliveries anew that expired while the broker was away: devices would refuse them for good."""
+    tx.settle([parcel.id for parcel in stale], DeliveryState.VOID, now)
+    updates = tx.updates({parcel.update_id for parcel in stale})
+    for parcel in stale:
+        update = updates[parcel.update_id]
+        if update.state is _AWAITS[parcel.kind]:
+            tx.plan(parcel.kind, [update], parcel.rollout_version, now, push=True)
+
+
 def _sort_out(tx: Tx, now: float) -> list[Parcel]:
     """Return the claimed deliveries to publish again; mark and recall the others."""
     again = []
     for parcel in tx.claimed():
         rollout = tx.rollout(parcel.rollout_id)
         assert rollout is not None, "a delivery always belongs to a rollout"
-        fresh = (parcel.expires_at or 0.0) > now
+        fresh = _is_fresh(parcel, now)
         if fresh and (parcel.kind is DeliveryKind.CANCEL or rollout.phase is Phase.RUNNING):
             again.append(parcel)
             continue

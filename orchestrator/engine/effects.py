@@ -16,19 +16,25 @@ from orchestrator.core.cohort import Member
 from orchestrator.core.model import Delivery, Rollout, Update, UpdateState
 from orchestrator.core.update import IN_FLIGHT, Fact, FactKind
 from orchestrator.engine.recording import Recorded, fold
-from orchestrator.ports import DeliveryKind, Tx
+from orchestrator.ports import DeliveryKind, DeliveryState, Tx
 
 _RECALLABLE = (UpdateState.OFFERED, UpdateState.ACCEPTED, UpdateState.DOWNLOADED)
 _NOT_BEGUN = frozenset(
     {UpdateState.PENDING, UpdateState.UNREACHED, UpdateState.REFUSED, UpdateState.RECALLED, UpdateState.OFFERED}
 )
+_QUEUED = (DeliveryState.PLANNED, DeliveryState.SEALED)
+_EXPOSED = (DeliveryState.CLAIMED, DeliveryState.SENT, DeliveryState.UNKNOWN)
 
 
-def carry_out(tx: Tx, rollout: Rollout, effect: machine.Effect, now: float) -> None:
-    """Carry out one effect; `Open` and `Prepare` are long and belong to the conductor."""
+def carry_out(tx: Tx, rollout: Rollout, effect: machine.Effect, now: float) -> bool:
+    """Carry out one effect; `Open` and `Prepare` are long and belong to the conductor.
+
+    Returns:
+        Whether it moved anything. An offer does not while all pending devices are busy elsewhere.
+    """
     match effect:
         case machine.Offer(count):
-            offer(tx, rollout, count, now)
+            return offer(tx, rollout, count, now) > 0
         case machine.VoidQueued():
             withdraw(tx, rollout, now)
         case machine.Recall():
@@ -38,15 +44,18 @@ def carry_out(tx: Tx, rollout: Rollout, effect: machine.Effect, now: float) -> N
             fold(tx, [(item, Fact(FactKind.RETURN)) for item in recalled], now, Recorded())
         case _:
             raise AssertionError(f"{effect} is not carried out in one transaction")
+    return True
 
 
 def offer(tx: Tx, rollout: Rollout, count: int, now: float) -> int:
-    """Offer the release to the next pending devices; returns how many there were."""
-    chosen = tx.pending(rollout.id, count)
+    """Offer the release to the next pending devices that no newer rollout took; returns how many were looked at."""
+    pending = tx.pending(rollout.id, count)
+    taken = _supersede(tx, rollout, pending, now)
+    chosen = [item for item in pending if item.id not in taken]
     offered = fold(tx, [(item, Fact(FactKind.OFFER)) for item in chosen], now, Recorded())
     push = rollout.plan.delivery is not Delivery.POLL
     tx.plan(DeliveryKind.INSTALL, [offered[item.id] for item in chosen], rollout.version, now, push=push)
-    return len(chosen)
+    return len(pending)
 
 
 def withdraw(tx: Tx, rollout: Rollout, now: float) -> None:
@@ -73,16 +82,31 @@ def open_members(tx: Tx, rollout: Rollout, members: Sequence[Member], rel: int, 
     return len(opened)
 
 
-def _supersede(tx: Tx, rollout: Rollout, opened: Sequence[Update], now: float) -> None:
-    """The newest rollout owns a device: what it has not begun elsewhere is closed, in either direction."""
+def _supersede(tx: Tx, rollout: Rollout, updates: Sequence[Update], now: float) -> set[int]:
+    """The newest rollout owns a device: what it has not begun elsewhere is closed, in either direction.
+
+    It is looked at when a device is taken in and again when it is offered the release: in between, an
+    older rollout may have been recalled, or resumed.
+
+    Returns:
+        Those of the updates that a newer rollout owns; they are closed.
+    """
     live = [
         item
-        for item in tx.updates_of([item.device_id for item in opened], _NOT_BEGUN | IN_FLIGHT)
+        for item in tx.updates_of([item.device_id for item in updates], _NOT_BEGUN | IN_FLIGHT)
         if item.rollout_id != rollout.id
     ]
     owned = {item.device_id for item in live if item.rollout_id > rollout.id}
     older = [item for item in live if item.rollout_id < rollout.id and item.state in _NOT_BEGUN]
-    closed = [*older, *(item for item in opened if item.device_id in owned)]
-    fold(tx, [(item, Fact(FactKind.SUPERSEDE)) for item in closed], now, Recorded())
-    exposed = [item for item in older if item.state is UpdateState.OFFERED]
+    taken = [item for item in updates if item.device_id in owned]
+    fold(tx, [(item, Fact(FactKind.SUPERSEDE)) for item in (*older, *taken)], now, Recorded())
+    exposed = [item for item in older if item.state is UpdateState.OFFERED and _recall_needed(tx, item, now)]
     tx.plan(DeliveryKind.CANCEL, exposed, rollout.version, now, push=True)
+    return {item.id for item in taken}
+
+
+def _recall_needed(tx: Tx, update: Update, now: float) -> bool:
+    """Void the triggers of an update that are still queued; says whether another one may have reached the device."""
+    parcels = [item for item in tx.parcels(update.id) if item.kind is DeliveryKind.INSTALL]
+    tx.settle([item.id for item in parcels if item.state in _QUEUED], DeliveryState.VOID, now)
+    return any(item.state in _EXPOSED for item in parcels)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from orchestrator.core.model import Delivery, Device, Update, UpdateState
+from orchestrator.core.rollout import FINISHED
 from orchestrator.core.update import IN_FLIGHT, Fact, FactKind
 from orchestrator.engine.recording import Recorded, fold, reissue
 from orchestrator.ports import DeliveryKind, DeliveryState, Parcel, Tx
@@ -42,7 +43,7 @@ class Answer:
 def look(tx: Tx, device: Device, now: float) -> Answer | None:
     """Answer from a snapshot if no write is needed; None if it is."""
     update = _live_update(tx, device)
-    if update is None or not _polls(tx, update):
+    if update is None:
         return Answer()
     if update.state is UpdateState.UNREACHED:
         return None
@@ -57,7 +58,7 @@ def look(tx: Tx, device: Device, now: float) -> Answer | None:
 def give(tx: Tx, device: Device, now: float) -> Answer:
     """Answer with the writes that it takes."""
     update = _live_update(tx, device)
-    if update is None or not _polls(tx, update):
+    if update is None:
         return Answer()
     if update.state is UpdateState.UNREACHED:
         done = Recorded()
@@ -73,13 +74,16 @@ def give(tx: Tx, device: Device, now: float) -> Answer:
 
 
 def _live_update(tx: Tx, device: Device) -> Update | None:
-    found = tx.updates_of([device.id], _LIVE)
+    found = [item for item in tx.updates_of([device.id], _LIVE) if _polls(tx, item)]
     return max(found, key=lambda item: (item.state in IN_FLIGHT, item.id), default=None)
 
 
 def _polls(tx: Tx, update: Update) -> bool:
+    """Say whether a poll may bring something of this update; a rollout that is over takes nobody back."""
     rollout = tx.rollout(update.rollout_id)
-    return rollout is not None and rollout.plan.delivery is not Delivery.PUSH
+    if rollout is None or rollout.plan.delivery is Delivery.PUSH:
+        return False
+    return update.state in IN_FLIGHT or rollout.phase not in FINISHED
 
 
 def _current(tx: Tx, update: Update) -> Parcel | None:

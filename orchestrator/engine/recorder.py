@@ -71,6 +71,7 @@ class Recorder:
         now: the clock.
         hearing: whether silence may be judged.
         changed: called with the rollouts whose tallies changed, after the commit.
+        planned: called when deliveries were planned.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Recorder:
         now: Clock,
         hearing: Callable[[], bool],
         changed: Callable[[set[int]], None],
+        planned: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._bus = bus
@@ -88,6 +90,7 @@ class Recorder:
         self._now = now
         self._hearing = hearing
         self._changed = changed
+        self._planned = planned
         self._waiting: deque[tuple[Saying, asyncio.Future[None]]] = deque()
         self._posted = asyncio.Event()
         self.counts: Counter[str] = Counter()
@@ -106,14 +109,30 @@ class Recorder:
         await future
 
     async def listen(self) -> None:
-        """Record what the bus brings, for ever."""
+        """Record what the bus brings, for ever.
+
+        While one batch is being committed the next one is decoded and handed to the writer; each is
+        acknowledged after its own commit.
+        """
+        handed: asyncio.Queue[tuple[Sequence[Message], asyncio.Task[None]]] = asyncio.Queue(maxsize=1)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._acknowledge(handed), name="acknowledge")
+            while True:
+                messages = await self._gather()
+                sayings = [saying for saying in map(self._decode, messages) if saying is not None]
+                await handed.put((messages, tasks.create_task(self._store_surely(sayings), name="store")))
+
+    async def _gather(self) -> Sequence[Message]:
+        messages = list(await self._bus.receive(self._settings.batch))
+        if len(messages) < self._settings.batch:
+            await asyncio.sleep(self._settings.linger_s)
+            messages += await self._bus.receive(self._settings.batch - len(messages), wait=False)
+        return messages
+
+    async def _acknowledge(self, handed: asyncio.Queue[tuple[Sequence[Message], asyncio.Task[None]]]) -> None:
         while True:
-            messages = list(await self._bus.receive(self._settings.batch))
-            if len(messages) < self._settings.batch:
-                await asyncio.sleep(self._settings.linger_s)
-                messages += await self._bus.receive(self._settings.batch - len(messages), wait=False)
-            sayings = [saying for saying in map(self._decode, messages) if saying is not None]
-            await self._store_surely(sayings)
+            messages, stored = await handed.get()
+            await stored
             self._bus.ack(messages)
             self.counts["acknowledged"] += len(messages)
 
@@ -132,18 +151,21 @@ class Recorder:
         """Judge passed deadlines once per second, for ever."""
         while True:
             await pause(1.0)
-            await self.judge_silence_once()
+            try:
+                await self.judge_silence_once()
+            except UnavailableError as error:
+                _log.error("store.unavailable", error=error.message)
 
     async def judge_silence_once(self) -> int:
-        """Judge the deadlines that have passed, unless nobody could be heard; returns how many there were."""
+        """Judge the deadlines that have passed, unless nobody could be heard; returns in how many pieces."""
         judged = 0
         while self._hearing():
             judge = partial(record_silence, now=self._now(), limit=SILENCE_CHUNK)
             done = await self._store.transact(Lane.REPORTS, judge)
             self._report(done)
-            judged += len(done.rollouts)
             if not done.rollouts:
                 break
+            judged += 1
         return judged
 
     def _decode(self, message: Message) -> Saying | None:
@@ -209,6 +231,8 @@ class Recorder:
         self.counts.update({f"ignored_{reason}": count for reason, count in done.ignored.items()})
         if done.unknown:
             _log.warning("device.unknown", count=len(done.unknown), examples=sorted(done.unknown)[:3])
+        if done.planned:
+            self._planned()
         if done.rollouts:
             self._changed(done.rollouts)
 

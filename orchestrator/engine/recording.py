@@ -16,7 +16,7 @@ from orchestrator.core import rollout as rollout_machine
 from orchestrator.core import update as machine
 from orchestrator.core.model import Delivery, Phase, Rollout, Update, UpdateState
 from orchestrator.core.update import Context, Fact, FactKind, Ignored
-from orchestrator.ports import DeliveryKind, Tx
+from orchestrator.ports import DeliveryKind, DeliveryState, Parcel, Tx
 from orchestrator.wire.report import Hello, Kind, Report, State
 
 REPEAT_AFTER_S = 10.0
@@ -50,11 +50,13 @@ class Recorded:
         rollouts: rollouts whose tallies changed.
         ignored: facts that changed nothing, by reason.
         unknown: identifiers of senders that are not registered.
+        planned: whether deliveries were planned.
     """
 
     rollouts: set[int] = field(default_factory=set)
     ignored: Counter[str] = field(default_factory=Counter)
     unknown: set[str] = field(default_factory=set)
+    planned: bool = False
 
 
 def record(tx: Tx, batch: Batch, now: float, *, enrol: bool) -> Recorded:
@@ -125,8 +127,26 @@ def _record_reports(tx: Tx, reports: Sequence[Report], now: float, done: Recorde
     news = tx.add_reports([report for _, report in accepted], now)
     fresh = [pair for pair, new in zip(accepted, news, strict=True) if new]
     done.ignored["repeated"] += len(accepted) - len(fresh)
-    fold(tx, [(update, _fact(report)) for update, report in fresh], now, done)
+    changed = fold(tx, [(update, _fact(report)) for update, report in fresh], now, done)
+    _return_late_answers(tx, updates, changed, now, done)
     tx.mark_running((report for _, report in fresh if report.kind in _PROOF and report.rel is not None), now)
+
+
+def _return_late_answers(
+    tx: Tx, before: Mapping[int, Update], after: Mapping[int, Update], now: float, done: Recorded
+) -> None:
+    """A device that answers its recall when the rollout runs again is pending again, as if it had answered in time."""
+    late = [
+        update
+        for update_id, update in after.items()
+        if update.state is UpdateState.RECALLED and before[update_id].state is UpdateState.RECALLING
+    ]
+    running = {item.rollout_id for item in late if _is_running(tx.rollout(item.rollout_id))}
+    fold(tx, [(item, Fact(FactKind.RETURN)) for item in late if item.rollout_id in running], now, done)
+
+
+def _is_running(rollout: Rollout | None) -> bool:
+    return rollout is not None and rollout.phase is Phase.RUNNING
 
 
 def _fact(report: Report) -> Fact:
@@ -151,21 +171,30 @@ def _greet_again(tx: Tx, device_ids: set[str], now: float, done: Recorded) -> No
         if item.state is UpdateState.OFFERED and now - item.state_at >= REPEAT_AFTER_S:
             by_rollout[item.rollout_id].append(item)
     for rollout_id, items in by_rollout.items():
-        reissue(tx, rollout_id, items, now)
+        done.planned |= reissue(tx, rollout_id, items, now)
 
 
-def reissue(tx: Tx, rollout_id: int, updates: Sequence[Update], now: float) -> None:
-    """Plan another trigger for attempts that were offered already, if the last one is not still queued."""
+def reissue(tx: Tx, rollout_id: int, updates: Sequence[Update], now: float) -> bool:
+    """Plan another trigger for attempts that were offered already, if the last one is not still queued.
+
+    Returns:
+        Whether anything was planned.
+    """
     rollout = tx.rollout(rollout_id)
-    if rollout is None or rollout.phase is not Phase.RUNNING:
-        return
-    missed = []
-    for item in updates:
-        parcels = tx.parcels(item.id)
-        if parcels and now - parcels[-1].planned_at >= REPEAT_AFTER_S:
-            missed.append(item)
+    if rollout is None or not _is_running(rollout):
+        return False
+    missed = [item for item in updates if _is_missed(tx.parcels(item.id), now)]
     push = rollout.plan.delivery is not Delivery.POLL
     tx.plan(DeliveryKind.INSTALL, missed, rollout.version, now, push=push)
+    return bool(missed)
+
+
+def _is_missed(parcels: Sequence[Parcel], now: float) -> bool:
+    if not parcels or now - parcels[-1].planned_at < REPEAT_AFTER_S:
+        return False
+    last = parcels[-1]
+    waits = last.state is DeliveryState.SEALED and (last.expires_at or 0.0) > now
+    return not waits and last.state is not DeliveryState.PLANNED
 
 
 def _change_tallies(tx: Tx, before: Mapping[int, Update], after: Mapping[int, Update], done: Recorded) -> None:

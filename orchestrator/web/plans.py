@@ -20,13 +20,14 @@ Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
 Soak = Annotated[float, BeforeValidator(parse_duration), Field(ge=0)]
 Share = Annotated[float, BeforeValidator(parse_share)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+Count = Annotated[int, Field(ge=1, lt=2**53)]
 PPM = 1_000_000
 
 
 def _parse_size(value: object) -> StagePlan:
     if value == "rest":
         return StagePlan(SizeKind.REST, 0)
-    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**53:
         return StagePlan(SizeKind.COUNT, value)
     if isinstance(value, str) and value.endswith("%"):
         share = parse_share(value)
@@ -64,9 +65,9 @@ class HaltBody(_Part):
     tolerated: Annotated[Share, Field(gt=0, lt=0.4)] = 0.01
     alpha: Annotated[Share, Field(gt=0, lt=0.5)] = 0.05
     lost_after_reboot: bool = True
-    max_failures: Annotated[int, Field(ge=1)] | None = None
+    max_failures: Count | None = None
     max_failure_rate: Annotated[Share, Field(gt=0)] | None = None
-    min_sample: Annotated[int, Field(ge=1)] = 20
+    min_sample: Count = 20
 
     def to_core(self) -> HaltRule:
         """Return the rule for the core."""
@@ -94,14 +95,14 @@ class PlanBody(_Part):
     delivery: Delivery = Delivery.HYBRID
     urgency: Urgency = Urgency.NORMAL
     target: TargetBody = TargetBody()
-    in_flight: Annotated[int, Field(ge=1)] = 100
-    stages: Annotated[tuple[StageBody, ...], Field(min_length=1, max_length=50)]
+    in_flight: Count = 100
+    stages: Annotated[list[StageBody], Field(min_length=1, max_length=50)]
     halt: HaltBody = HaltBody()
     deadlines: DeadlinesBody = DeadlinesBody()
     confidence: Annotated[Share, Field(ge=0.5, lt=1)] = 0.95
     resolved_share: Annotated[Share, Field(gt=0)] = 0.95
     max_unreached: Share = 0.5
-    seed: Annotated[int, Field(ge=0)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**53)] | None = None
 
     @model_validator(mode="after")
     def _rest_is_last(self) -> PlanBody:

@@ -40,6 +40,7 @@ class HttpServer:
             http="httptools",
             lifespan="off",
             log_config=None,
+            log_level="warning",
             access_log=False,
             limit_concurrency=max_connections,
             timeout_keep_alive=30,

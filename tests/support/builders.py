@@ -89,8 +89,6 @@ def make_device(device: str = "d1", model: str = "m1", groups: Sequence[str] = (
     return replace(known, **changes)
 
 
-def make_tally(
-    counts: Mapping[str, int], *, stage: int = 0, stratum: str = "m1", epoch: int = 0
-) -> Counter[TallyKey]:
+def make_tally(counts: Mapping[str, int], *, stage: int = 0, stratum: str = "m1", epoch: int = 0) -> Counter[TallyKey]:
     """Return the tally of one stage and stratum from counts by state word."""
     return Counter({TallyKey(epoch, stage, stratum, state): count for state, count in counts.items()})

@@ -6,7 +6,10 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.util.exc import CommandError
 from sqlalchemy import Engine
+
+from orchestrator.errors import RequestError
 
 _SCRIPTS = Path(__file__).parent / "migrations"
 
@@ -19,8 +22,16 @@ def alembic_config() -> Config:
 
 
 def migrate(engine: Engine) -> None:
-    """Run every migration that the database has not seen. Blocks."""
+    """Run every migration that the database has not seen. Blocks.
+
+    Raises:
+        RequestError: the database has seen migrations that this program does not know.
+    """
     config = alembic_config()
     with engine.begin() as connection:
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        try:
+            command.upgrade(config, "head")
+        except CommandError as error:
+            text = f"the database was brought up by a newer version; run that version ({error})"
+            raise RequestError(text, code="newer_schema") from None

@@ -10,8 +10,8 @@ from sqlalchemy import insert as plain_insert
 
 from orchestrator.adapters.store import rows
 from orchestrator.adapters.store.dialect import insert
-from orchestrator.adapters.store.schema import counters, deliveries, rollouts
-from orchestrator.core.model import Update
+from orchestrator.adapters.store.schema import counters, deliveries, rollouts, updates
+from orchestrator.core.model import Update, UpdateState
 from orchestrator.ports import DeliveryKind, DeliveryState, Parcel
 
 _SEQ = "seq"
@@ -54,13 +54,14 @@ class SqlOutbox:
 
     def planned(self, limit: int) -> list[Parcel]:
         """See `ports.Outbox.planned`."""
-        query = select(deliveries).where(deliveries.c.state == DeliveryState.PLANNED.value)
+        query = select(deliveries).where(deliveries.c.state == DeliveryState.PLANNED.value, _IS_CURRENT)
         recalls_first = deliveries.c.kind != DeliveryKind.CANCEL.value
         return self._parcels(query.order_by(recalls_first, deliveries.c.id).limit(limit))
 
     def sealed_waiting(self) -> int:
         """See `ports.Outbox.sealed_waiting`."""
-        query = select(func.count()).where(deliveries.c.state == DeliveryState.SEALED.value, deliveries.c.push)
+        sealed = deliveries.c.state == DeliveryState.SEALED.value
+        query = select(func.count()).where(sealed, deliveries.c.push, _IS_CURRENT)
         return int(self._connection.scalar(query) or 0)
 
     def reserve(self, count: int) -> int:
@@ -126,10 +127,13 @@ class SqlOutbox:
         voided = {(row.update_id, row.attempt) for row in self._connection.execute(statement)}
         if not voided:
             return []
-        exposed = select(deliveries.c.update_id, deliveries.c.attempt).where(
-            deliveries.c.rollout_id == rollout_id,
-            deliveries.c.kind == DeliveryKind.INSTALL.value,
-            deliveries.c.state.in_(_EXPOSED),
+        # What a recalled device had before it was offered the release again is no exposure to the present offer.
+        present = or_(updates.c.state != UpdateState.OFFERED.value, deliveries.c.planned_at >= updates.c.state_at)
+        exposed = (
+            select(deliveries.c.update_id, deliveries.c.attempt)
+            .join(updates, updates.c.id == deliveries.c.update_id)
+            .where(deliveries.c.rollout_id == rollout_id, deliveries.c.kind == DeliveryKind.INSTALL.value)
+            .where(deliveries.c.state.in_(_EXPOSED), present)
         )
         voided -= {(row.update_id, row.attempt) for row in self._connection.execute(exposed)}
         return sorted(update_id for update_id, _ in voided)

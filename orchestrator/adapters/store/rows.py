@@ -7,6 +7,7 @@ Rules:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -144,12 +145,14 @@ UPDATE_COLUMNS = (
 
 
 _STATE_AT = UPDATE_COLUMNS.index("state")
+_BEGUN_AT = UPDATE_COLUMNS.index("begun")
 
 
-def update(row: Row[Any]) -> Update:
+def update(row: Sequence[Any]) -> Update:
     """Return the update of a row selected as `UPDATE_COLUMNS`."""
-    values: list[Any] = list(row)
+    values = list(row)
     values[_STATE_AT] = _STATES[values[_STATE_AT]]
+    values[_BEGUN_AT] = bool(values[_BEGUN_AT])
     return Update(*values)
 
 

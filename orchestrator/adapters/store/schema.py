@@ -176,7 +176,7 @@ Index("ix_updates_deadline", updates.c.deadline_at, sqlite_where=_DUE, postgresq
 reports = Table(
     "reports",
     metadata,
-    Column("update_id", _Id, ForeignKey("updates.id"), primary_key=True),
+    Column("update_id", _Id, ForeignKey("updates.id", deferrable=True, initially="DEFERRED"), primary_key=True),
     Column("attempt", Integer, primary_key=True),
     Column("boot", Text, primary_key=True),
     Column("n", BigInteger, primary_key=True),

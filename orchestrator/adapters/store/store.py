@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, DataError, IntegrityError, ProgrammingError
 
 from orchestrator.adapters.store.catalogue import SqlCatalogue
 from orchestrator.adapters.store.devices import SqlRegistry
@@ -25,10 +25,22 @@ from orchestrator.adapters.store.migrate import migrate
 from orchestrator.adapters.store.outbox import SqlOutbox
 from orchestrator.adapters.store.rollouts import SqlRollouts
 from orchestrator.adapters.store.updates import SqlUpdates
-from orchestrator.errors import RequestError, UnavailableError
+from orchestrator.errors import OrchestratorError, RequestError, UnavailableError
 from orchestrator.ports import Lane, Tx
 
 Result = TypeVar("Result")
+READERS = 2
+_PRAGMAS = (
+    "journal_mode = WAL",
+    "synchronous = FULL",
+    "foreign_keys = ON",
+    "busy_timeout = 10000",
+    "cache_size = -65536",  # KiB
+    "temp_store = MEMORY",
+    "wal_autocheckpoint = 8000",  # pages
+)
+_OUR_FAULTS = (IntegrityError, ProgrammingError, DataError)
+"""What the database says when it is well and we asked for the wrong thing."""
 
 
 class SqlTx(SqlRegistry, SqlCatalogue, SqlRollouts, SqlUpdates, SqlOutbox):
@@ -39,46 +51,58 @@ class SqlTx(SqlRegistry, SqlCatalogue, SqlRollouts, SqlUpdates, SqlOutbox):
 
 
 class SqlStore:
-    """Durable state in one SQL database."""
+    """Durable state in one SQL database.
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    Args:
+        writing: engine with the one connection that writes.
+        reading: engine for snapshots.
+    """
+
+    def __init__(self, writing: Engine, reading: Engine) -> None:
+        self._writing = writing
+        self._reading = reading
         self._writer = Writer("store-writer")
-        self._readers = ThreadPoolExecutor(2, "store-reader")
+        self._readers = ThreadPoolExecutor(READERS, "store-reader")
 
     async def transact(self, lane: Lane, work: Callable[[Tx], Result]) -> Result:
         """See `ports.Store.transact`."""
-        return await self._writer.submit(lane, lambda: self._run(work, write=True))
+        return await self._writer.submit(lane, lambda: _run(self._writing, work))
 
     async def read(self, work: Callable[[Tx], Result]) -> Result:
         """See `ports.Store.read`."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._readers, lambda: self._run(work, write=False))
+        try:
+            reading = loop.run_in_executor(self._readers, lambda: _run(self._reading, work))
+        except RuntimeError:  # the threads are gone
+            raise UnavailableError("the store is closed") from None
+        return await reading
 
     async def close(self) -> None:
         """See `ports.Store.close`."""
         await asyncio.to_thread(self._close)
 
-    def _run(self, work: Callable[[Tx], Result], *, write: bool) -> Result:
-        try:
-            with self._engine.connect() as connection:
-                connection.info["write"] = write
-                with connection.begin():
-                    return work(SqlTx(connection))
-        except OperationalError as error:
-            raise UnavailableError(f"the database failed: {error.orig}", code="store") from error
-
     def _close(self) -> None:
         self._writer.close()
         self._readers.shutdown()
-        self._engine.dispose()
+        self._reading.dispose()
+        self._writing.dispose()
+
+
+def _run(engine: Engine, work: Callable[[Tx], Result]) -> Result:
+    try:
+        with engine.begin() as connection:
+            return work(SqlTx(connection))
+    except _OUR_FAULTS:
+        raise
+    except DatabaseError as error:
+        raise UnavailableError(f"the database failed: {error.orig}", code="store") from error
 
 
 def open_store(url: str) -> SqlStore:
     """Open and migrate the database at an SQLAlchemy URL, such as `sqlite:////var/lib/ota/state.db`. Blocks.
 
     Raises:
-        RequestError: the URL is not one that this store can use.
+        RequestError: the URL is not one that this store can use, or the database is newer than this program.
         UnavailableError: the database cannot be opened.
     """
     try:
@@ -93,27 +117,34 @@ def open_store(url: str) -> SqlStore:
     engine = sqlite_engine(url)
     try:
         migrate(engine)
-    except OperationalError as error:
-        raise UnavailableError(
-            f"the database {parsed.database} cannot be opened: {error.orig}", code="store"
-        ) from error
-    return SqlStore(engine)
+    except OrchestratorError:
+        engine.dispose()
+        raise
+    except DatabaseError as error:
+        engine.dispose()
+        text = f"the database {parsed.database} cannot be opened: {error.orig}"
+        raise UnavailableError(text, code="store") from error
+    return SqlStore(engine, sqlite_engine(url, read_only=True))
 
 
-def sqlite_engine(url: str) -> Engine:
-    """Return an engine on SQLite with WAL, full sync and explicit transactions."""
-    engine = create_engine(url, pool_size=4, max_overflow=0, connect_args={"check_same_thread": False})
+def sqlite_engine(url: str, *, read_only: bool = False) -> Engine:
+    """Return an engine on SQLite with WAL, full sync and explicit transactions.
+
+    The engine that writes has one connection: SQLite throws a connection's page cache away when another
+    one wrote.
+    """
+    size = READERS if read_only else 1
+    engine = create_engine(url, pool_size=size, max_overflow=0, connect_args={"check_same_thread": False})
+    begin = "BEGIN" if read_only else "BEGIN IMMEDIATE"
 
     @event.listens_for(engine, "connect")
     def on_connect(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # we begin transactions ourselves
-        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "busy_timeout = 10000"):
+        for pragma in (*_PRAGMAS, f"query_only = {int(read_only)}"):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
     def on_begin(connection: Connection) -> None:
-        write = connection.info.get("write", True)
-        connection.exec_driver_sql("PRAGMA query_only = " + ("OFF" if write else "ON"))
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+        connection.exec_driver_sql(begin)
 
     return engine

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from operator import itemgetter
 
-from sqlalchemy import Connection, bindparam, exists, func, select, update
+from sqlalchemy import Connection, exists, func, select, tuple_, update
 from sqlalchemy import insert as plain_insert
-from sqlalchemy.exc import IntegrityError
 
-from orchestrator.adapters.store import rows
-from orchestrator.adapters.store.bulk import Bulk
+from orchestrator.adapters.store import packed, rows
 from orchestrator.adapters.store.dialect import insert
 from orchestrator.adapters.store.schema import reports, updates
 from orchestrator.core.cohort import Member
@@ -20,14 +18,24 @@ from orchestrator.ports import Line
 from orchestrator.wire.report import Report
 
 _COLUMNS = tuple(updates.c[name] for name in rows.UPDATE_COLUMNS)
-_CHUNK = 500
 _KEY_SIZE = 4
 _REPORT_COLUMNS = ("update_id", "attempt", "boot", "n", "at", "kind", "code", "text")
-_INSERT_REPORTS = Bulk(plain_insert(reports), _REPORT_COLUMNS)
-_SAVE = Bulk(
-    update(updates).where(updates.c.id == bindparam("b_id")).values({n: bindparam(n) for n in rows.UPDATE_CHANGES}),
-    (*rows.UPDATE_CHANGES, "b_id"),
+_KEY = [reports.c[name] for name in _REPORT_COLUMNS[:_KEY_SIZE]]
+_STORED = tuple_(*_KEY).in_(select(packed.given(_KEY)))
+# A violation ends the whole transaction anyway; saying so spares SQLite a journal for each statement.
+_INSERT_REPORTS = (
+    plain_insert(reports)
+    .from_select(_REPORT_COLUMNS, select(packed.given([reports.c[name] for name in _REPORT_COLUMNS])))
+    .prefix_with("OR ROLLBACK", dialect="sqlite")
 )
+_CHANGED = packed.given([updates.c[name] for name in (*rows.UPDATE_CHANGES, "id")])
+_SAVE = (
+    update(updates)
+    .values({name: _CHANGED.c[name] for name in rows.UPDATE_CHANGES})
+    .where(updates.c.id == _CHANGED.c.id)
+    .prefix_with("OR ROLLBACK", dialect="sqlite")
+)
+_NAMED = updates.c.id.in_(packed.given_values())
 _FLYING = sorted(state.value for state in IN_FLIGHT)
 
 
@@ -65,16 +73,14 @@ class SqlUpdates:
 
     def updates(self, update_ids: Iterable[int]) -> dict[int, Update]:
         """See `ports.Updates.updates`."""
-        wanted = list(update_ids)
-        found: dict[int, Update] = {}
-        for start in range(0, len(wanted), _CHUNK):
-            query = select(*_COLUMNS).where(updates.c.id.in_(wanted[start : start + _CHUNK]))
-            found.update((row[0], rows.update(row)) for row in self._connection.execute(query))
-        return found
+        found = packed.fetch(self._connection, _COLUMNS, _NAMED, sorted(update_ids))
+        return {row[0]: rows.update(row) for row in found}
 
     def save_updates(self, updates_: Iterable[Update]) -> None:
         """See `ports.Updates.save_updates`."""
-        _SAVE.execute(self._connection, [rows.update_values(item) for item in updates_])
+        values = sorted((rows.update_values(item) for item in updates_), key=itemgetter(-1))
+        if values:
+            self._connection.execute(_SAVE, packed.pack(values))
 
     def pending(self, rollout_id: int, limit: int) -> list[Update]:
         """See `ports.Updates.pending`."""
@@ -128,20 +134,13 @@ class SqlUpdates:
             for item in reports_
         ]
         first = {row[:_KEY_SIZE]: place for place, row in reversed(list(enumerate(values)))}
-        stored = self._insert_reports([values[place] for place in sorted(first.values())])
-        return [first[row[:_KEY_SIZE]] == place and row[:_KEY_SIZE] in stored for place, row in enumerate(values)]
-
-    def _insert_reports(self, values: Sequence[tuple[Any, ...]]) -> Collection[tuple[Any, ...]]:
-        """Insert reports and return the keys of those that are new. Most batches hold no repetition at all."""
-        try:
-            with self._connection.begin_nested():
-                _INSERT_REPORTS.execute(self._connection, values)
-        except IntegrityError:
-            key = [reports.c[name] for name in _REPORT_COLUMNS[:_KEY_SIZE]]
-            statement = insert(self._connection, reports).on_conflict_do_nothing().returning(*key)
-            named = [dict(zip(_REPORT_COLUMNS, row, strict=True)) for row in values]
-            return {tuple(row) for row in self._connection.execute(statement, named)}
-        return {row[:_KEY_SIZE] for row in values}
+        for known in packed.fetch(self._connection, _KEY, _STORED, list(first)):
+            del first[tuple(known)]
+        places = set(first.values())
+        if places:
+            fresh = sorted(values[place] for place in places)  # neighbours share pages
+            self._connection.execute(_INSERT_REPORTS, packed.pack(fresh))
+        return [place in places for place in range(len(values))]
 
     def lines(self, update_id: int) -> list[Line]:
         """See `ports.Updates.lines`."""
@@ -150,4 +149,3 @@ class SqlUpdates:
             Line(row.at, row.attempt, row.boot, row.n, row.kind, row.code, row.text)
             for row in self._connection.execute(query)
         ]
-

@@ -232,7 +232,13 @@ def upgrade() -> None:
         sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("code", sa.Text(), nullable=False),
         sa.Column("text", sa.Text(), nullable=False),
-        sa.ForeignKeyConstraint(["update_id"], ["updates.id"], name=op.f("fk_reports_update_id")),
+        sa.ForeignKeyConstraint(
+            ["update_id"],
+            ["updates.id"],
+            name=op.f("fk_reports_update_id"),
+            deferrable=True,
+            initially="DEFERRED",
+        ),
         sa.PrimaryKeyConstraint("update_id", "attempt", "boot", "n", name=op.f("pk_reports")),
         sqlite_with_rowid=False,
     )

@@ -1,0 +1,125 @@
+"""The command as a process: exit codes, signals, and how fast it starts."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from orchestrator import __version__
+from tests.support.bucket import Answer, scripted
+
+OTA = (sys.executable, "-m", "orchestrator")
+HEAVY = ("alembic", "boto3", "cryptography", "fastapi", "httpx2", "paho", "pydantic", "rich", "sqlalchemy", "uvicorn")
+RUNNING = json.dumps(
+    {
+        "name": "spring",
+        "phase": "running",
+        "release": "r",
+        "cohort_size": 1,
+        "in_flight": 0,
+        "stages": [],
+        "evidence": [],
+        "bound": None,
+        "standing": {"text": "it waits"},
+    }
+).encode()
+
+
+def ota(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("OTA_")} | environ
+    return subprocess.run([*OTA, *words], capture_output=True, text=True, timeout=30, env=environment, check=False)
+
+
+def test_help_and_version() -> None:
+    shown = ota("--help")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    words = {line.split()[0] for line in shown.stdout.splitlines() if line.startswith("  ") and line.strip()}
+    assert words >= {"artifact", "check-config", "device", "keys", "release", "rollout", "serve", "simulate"}
+    assert ota("--version").stdout == f"ota, version {__version__}\n"
+
+
+@pytest.mark.parametrize("words", [("explode",), ("--colour",), ("rollout", "get"), ("device", "list", "--limit", "x")])
+def test_wrong_usage_is_exit_code_2(words: tuple[str, ...]) -> None:
+    result = ota(*words)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "Error: " in result.stderr
+
+
+def test_an_error_is_exit_code_1_without_a_traceback() -> None:
+    result = ota("--token-file", "/nowhere", "device", "list")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == (
+        "error: the operator token /nowhere cannot be read: No such file or directory; name it with --token-file\n"
+    )
+
+
+def test_every_fault_of_a_configuration_is_a_line_and_the_exit_code_1(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("mqtt: {keepalive: 60}\ncolour: red\n")
+    result = ota("serve", "--config", str(path))
+    assert (result.returncode, result.stdout) == (1, "")
+    assert [line.split(": ")[:2] for line in result.stderr.splitlines()] == [
+        ["error", "mqtt.keepalive"],
+        ["error", "colour"],
+        ["error", "trust.trigger_key_file"],
+        ["error", "trust.public_keys_file"],
+        ["error", "http.operator_token_file"],
+    ]
+
+
+def test_a_missing_configuration_is_named() -> None:
+    result = ota("serve", OTA_CONFIG="/nowhere/config.yaml")
+    assert (result.returncode, result.stderr) == (
+        1,
+        "error: /nowhere/config.yaml: cannot be read (No such file or directory); name the file with --config\n",
+    )
+
+
+def test_an_interrupt_is_exit_code_130(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("x")
+    with scripted(lambda _: Answer(200, RUNNING)) as server:
+        words = ("--server", server.endpoint, "--token-file", str(token), "rollout", "watch", "spring")
+        with subprocess.Popen([*OTA, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith("spring  running")
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=10)
+    assert (process.returncode, err.split()) == (130, ["aborted"])
+
+
+def test_a_reader_that_goes_away_is_no_traceback(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("x")
+    device = {"id": "d1", "model": "m1", "version": "", "rel": 0, "online": None, "seen_at": None}
+    with scripted(lambda _: Answer(200, json.dumps([device] * 9999).encode())) as server:
+        words = ("--server", server.endpoint, "--token-file", str(token), "device", "list")
+        with subprocess.Popen([*OTA, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            process.stdout.close()
+            assert process.stderr is not None
+            assert "Traceback" not in process.stderr.read()
+
+
+def test_help_starts_fast() -> None:
+    spent = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert ota("--help").returncode == 0
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(spent) < 0.150
+
+
+def test_the_command_line_imports_nothing_heavy() -> None:
+    code = "import sys, orchestrator.cli.main; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    assert set(HEAVY).isdisjoint(loaded.stdout.split())

@@ -1,0 +1,167 @@
+"""What a person may do to a rollout: every phase and command, repeats, reasons and effects."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+
+import pytest
+
+from orchestrator.core import rollout as machine
+from orchestrator.core.model import Phase, Rollout, Stage
+from orchestrator.core.rollout import TABLE, Command, Prepare, Recall, Return, VoidQueued
+from orchestrator.errors import ConflictError, RequestError
+from tests.support.builders import REST, make_draft, make_plan, make_rollout, make_tally
+
+P, C = Phase, Command
+LEGAL = [(phase, command, target) for phase, moves in TABLE.items() for command, target in moves.items()]
+HOLDS_ALREADY = {
+    (P.PREPARING, C.START),
+    (P.PREPARING, C.RESUME),
+    (P.RUNNING, C.START),
+    (P.RUNNING, C.RESUME),
+    (P.PAUSED, C.PAUSE),
+    (P.HALTED, C.HALT),
+    (P.ABORTED, C.ABORT),
+}
+
+
+def in_phase(phase: Phase) -> Rollout:
+    if phase in (P.DRAFT, P.PREPARING):
+        return make_draft(phase=phase)
+    return make_rollout(phase=phase)
+
+
+def operate(rollout: Rollout, command: Command, reason: str = "because") -> machine.Decision:
+    return machine.operate(rollout, command, actor="bea", reason=reason, now=50.0)
+
+
+def test_the_table_has_every_phase_and_nothing_leaves_a_finished_one() -> None:
+    assert set(TABLE) == set(Phase)
+    assert {phase for phase, moves in TABLE.items() if not moves} == machine.FINISHED
+    assert all(target is P.ABORTED for _, command, target in LEGAL if command is C.ABORT)
+
+
+@pytest.mark.parametrize(("phase", "command", "target"), LEGAL)
+def test_a_legal_command_moves_the_rollout(phase: Phase, command: Command, target: Phase) -> None:
+    before = in_phase(phase)
+    after = operate(before, command).rollout
+    assert (after.phase, after.actor, after.moved_at) == (target, "bea", 50.0)
+    assert (after.reason.code, after.reason.text) == (f"operator_{command}", "because")
+    assert after.version > before.version
+
+
+@pytest.mark.parametrize(("phase", "command"), sorted(HOLDS_ALREADY))
+def test_repeating_what_holds_already_changes_nothing(phase: Phase, command: Command) -> None:
+    before = in_phase(phase)
+    decision = operate(before, command)
+    assert decision.rollout is before
+    assert (decision.effects, decision.reason.code) == ((), "unchanged")
+
+
+@pytest.mark.parametrize(
+    ("phase", "command"),
+    [pair for pair in product(Phase, Command) if pair[1] not in TABLE[pair[0]] and pair not in HOLDS_ALREADY],
+)
+def test_every_other_command_is_refused_and_says_what_is_possible(phase: Phase, command: Command) -> None:
+    with pytest.raises(ConflictError) as refused:
+        operate(in_phase(phase), command)
+    possible = ", ".join(TABLE[phase]) or "nothing"
+    assert refused.value.message == f"cannot {command} a rollout that is {phase}; possible: {possible}"
+
+
+@pytest.mark.parametrize(
+    ("phase", "command", "effects"),
+    [
+        (P.DRAFT, C.START, (Prepare(),)),
+        (P.RUNNING, C.PAUSE, (VoidQueued(),)),
+        (P.RUNNING, C.HALT, (VoidQueued(), Recall())),
+        (P.PAUSED, C.HALT, (VoidQueued(), Recall())),
+        (P.INCONCLUSIVE, C.HALT, (VoidQueued(), Recall())),
+        (P.HALTED, C.ABORT, (VoidQueued(), Recall())),
+        (P.PAUSED, C.RESUME, (Return(),)),
+        (P.HALTED, C.RESUME, (Return(),)),
+    ],
+)
+def test_effects(phase: Phase, command: Command, effects: tuple[machine.Effect, ...]) -> None:
+    assert operate(in_phase(phase), command).effects == effects
+
+
+def test_without_a_reason_the_rollout_says_who_did_it() -> None:
+    assert operate(in_phase(P.RUNNING), C.PAUSE, " ").rollout.reason.text == "pause by bea"
+    assert operate(in_phase(P.PAUSED), C.RESUME, "").rollout.reason.text == "resume by bea"
+
+
+@pytest.mark.parametrize("phase", [P.HALTED, P.INCONCLUSIVE])
+@pytest.mark.parametrize("reason", ["", "  \n"])
+def test_resuming_against_evidence_needs_a_reason(phase: Phase, reason: str) -> None:
+    with pytest.raises(RequestError) as refused:
+        operate(in_phase(phase), C.RESUME, reason)
+    assert refused.value.code == "reason_needed"
+
+
+@pytest.mark.parametrize(("phase", "epoch"), [(P.HALTED, 1), (P.PAUSED, 0), (P.INCONCLUSIVE, 0)])
+def test_only_a_resume_after_a_halt_opens_an_evidence_epoch(phase: Phase, epoch: int) -> None:
+    assert operate(in_phase(phase), C.RESUME).rollout.epoch == epoch
+
+
+def test_resuming_an_inconclusive_rollout_lets_its_stage_pass() -> None:
+    after = operate(in_phase(P.INCONCLUSIVE), C.RESUME).rollout
+    assert (after.phase, after.stage, after.current.waived) == (P.RUNNING, 0, True)
+    decision = machine.step(after, make_tally({"confirmed": 18, "failed": 1, "unreached": 1}), 60.0)
+    assert (decision.rollout.stage, decision.rollout.stages[0].passed_at) == (1, 60.0)
+    assert decision.rollout.current == Stage(base=60, target=60)
+
+
+def test_resuming_an_inconclusive_last_stage_ends_the_rollout_when_nobody_is_under_way() -> None:
+    before = make_rollout(make_plan((REST,)), 100, phase=P.INCONCLUSIVE)
+    after = operate(before, C.RESUME, "the rest is in a drawer").rollout
+    counts = {"unreached": 60, "confirmed": 39}
+    waits = machine.step(after, make_tally(counts | {"running": 1}), 60.0)
+    assert (waits.rollout.phase, waits.reason.code) == (P.RUNNING, "finishing")
+    done = machine.step(after, make_tally(counts | {"confirmed": 40}), 60.0).rollout
+    assert (done.phase, done.actor, done.reason.text) == (P.DONE, "bea", "the rest is in a drawer")
+
+
+def test_a_waived_stage_still_halts() -> None:
+    after = operate(in_phase(P.INCONCLUSIVE), C.RESUME).rollout
+    assert machine.step(after, make_tally({"confirmed": 16, "failed": 4}), 60.0).rollout.phase is P.HALTED
+
+
+@pytest.mark.parametrize("phase", [P.PAUSED, P.HALTED])
+def test_resuming_before_the_cohort_is_known_goes_on_preparing(phase: Phase) -> None:
+    decision = operate(make_draft(phase=phase), C.RESUME)
+    assert (decision.rollout.phase, decision.rollout.epoch) == (P.PREPARING, 0)
+    assert decision.effects == (Prepare(),)
+
+
+def test_a_counted_cohort_starts_the_rollout() -> None:
+    before = make_draft(phase=P.PREPARING)
+    after = machine.prepared(before, 200, 3, 60.0).rollout
+    assert (after.phase, after.cohort_size, after.cohort_at, after.strata) == (P.RUNNING, 200, 60.0, 3)
+    assert [stage.base for stage in after.stages] == [20, 60, 120]
+    assert after.reason.text == "200 devices in 3 stages"
+    assert machine.prepared(before, 5, 0, 60.0).rollout.strata == 1
+
+
+def test_an_empty_cohort_sends_the_rollout_back_to_draft() -> None:
+    decision = machine.prepared(make_draft(phase=P.PREPARING), 0, 0, 60.0)
+    assert (decision.rollout.phase, decision.reason.code) == (P.DRAFT, "empty_cohort")
+    assert decision.rollout.cohort_size is None
+    assert operate(decision.rollout, C.START).rollout.phase is P.PREPARING
+
+
+@pytest.mark.parametrize(("confirmed", "slots"), [(0, 10), (10, 10), (11, 11), (99, 99), (100, 100), (5000, 100)])
+def test_slots_are_earned_by_confirmed_devices(confirmed: int, slots: int) -> None:
+    assert machine.slots(make_plan(in_flight=100), confirmed) == slots
+    assert machine.slots(make_plan(in_flight=4), confirmed) == 4
+
+
+def test_fewer_devices_than_expected_shrink_stage_and_cohort() -> None:
+    plan = make_plan((20, 60, REST))
+    before = make_rollout(plan, 200, stage=1)
+    tally = make_tally({"confirmed": 20}) + make_tally({"pending": 31}, stage=1)
+    after = machine.exhausted(before, tally)
+    assert after == replace(
+        before, cohort_size=51, stages=(before.stages[0], Stage(base=60, target=31), before.stages[2])
+    )

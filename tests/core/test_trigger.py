@@ -1,0 +1,180 @@
+"""Claims: exact members, and that devices accept whatever the daemon can say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orchestrator.core.model import Artifact
+from orchestrator.core.trigger import Issue, install_claims, recall_claims, statement_claims
+from orchestrator.verifier import Component, Device, PublicKey, verify
+from orchestrator.wire.token import TokenType, assemble, bundle, hash_of, signing_input
+from tests.golden import kit
+
+ARTIFACT = Artifact(
+    sha256=kit.IMAGE,
+    size_bytes=4096,
+    name="door",
+    version="5.0.0",
+    rel=5,
+    sec=1,
+    component="main",
+    hardware=("esp32-c3", "esp32-c6"),
+    format="raw",
+    min_from=2,
+    statement="",
+    uri="file:///door.bin",
+    source_version=None,
+)
+ISSUE = Issue(
+    deployment="test-fleet",
+    epoch=3,
+    device="door-17",
+    rollout="r-12",
+    update_id=7,
+    attempt=2,
+    seq=101,
+    jti="AAECAwQFBgcI",
+    issued_at=kit.NOW + 0.9,
+    expires_at=kit.NOW + 3600.9,
+)
+
+
+def test_install_claims() -> None:
+    claims = install_claims(ISSUE, ARTIFACT, stage=1, urls=[kit.URL], statement_hash=kit.OTHER_IMAGE)
+    assert list(claims.items()) == [
+        ("v", 1),
+        ("iss", "test-fleet"),
+        ("ep", 3),
+        ("aud", ["d:door-17"]),
+        ("comp", "main"),
+        ("cid", "r-12"),
+        ("act", "install"),
+        ("seq", 101),
+        ("jti", "AAECAwQFBgcI"),
+        ("att", "7.2"),
+        ("iat", kit.NOW),
+        ("exp", kit.NOW + 3600),
+        ("wave", 1),
+        ("name", "door"),
+        ("ver", "5.0.0"),
+        ("rel", 5),
+        ("sec", 1),
+        ("hw", ["esp32-c3", "esp32-c6"]),
+        ("from", 2),
+        ("size", 4096),
+        ("sha256", kit.IMAGE),
+        ("fmt", "raw"),
+        ("url", [kit.URL]),
+        ("ast", kit.OTHER_IMAGE),
+        ("urg", 1),
+    ]
+
+
+def test_urgency_and_policy() -> None:
+    claims = install_claims(
+        ISSUE,
+        ARTIFACT,
+        stage=0,
+        urls=[kit.URL],
+        statement_hash=kit.IMAGE,
+        urgency=2,
+        policy={"jit": 60},
+    )
+    assert (claims["urg"], claims["pol"]) == (2, {"jit": 60})
+
+
+def test_recall_claims() -> None:
+    claims = recall_claims(replace(ISSUE, seq=102), component="main", token_hash=kit.IMAGE)
+    assert claims == {
+        "v": 1,
+        "iss": "test-fleet",
+        "ep": 3,
+        "aud": ["d:door-17"],
+        "comp": "main",
+        "cid": "r-12",
+        "act": "cancel",
+        "seq": 102,
+        "jti": "AAECAwQFBgcI",
+        "att": "7.2",
+        "iat": kit.NOW,
+        "exp": kit.NOW + 3600,
+        "tok": kit.IMAGE,
+    }
+
+
+def test_statement_claims() -> None:
+    claims = statement_claims(ARTIFACT, issued_at=kit.NOW + 0.5)
+    assert claims == kit.statement({"hw": ["esp32-c3", "esp32-c6"], "from": 2, "iat": kit.NOW})
+    ending = statement_claims(ARTIFACT, issued_at=kit.NOW, expires_at=kit.NOW + 9.5)
+    assert ending == claims | {"exp": kit.NOW + 9}
+
+
+def sealed(typ: TokenType, key: kit.Key, claims: dict[str, object]) -> bytes:
+    signed = signing_input(typ, key.kid, claims)
+    return assemble(signed, key.sign(signed))
+
+
+IDENTIFIERS = st.from_regex(r"[a-z0-9][a-z0-9._-]{0,40}", fullmatch=True)
+TEXTS = st.text(st.characters(categories=["L", "N", "P", "S"]), min_size=1, max_size=20)
+COUNTERS = st.integers(1, 2**53 - 1)
+
+
+@settings(max_examples=100)
+@given(
+    artifact=st.builds(
+        replace,
+        st.just(ARTIFACT),
+        name=TEXTS,
+        version=TEXTS,
+        rel=st.integers(3, 2**53 - 1),
+        component=IDENTIFIERS,
+        size_bytes=COUNTERS,
+        hardware=st.lists(IDENTIFIERS, min_size=1, max_size=4).map(tuple),
+        format=IDENTIFIERS,
+    ),
+    issue=st.builds(
+        replace,
+        st.just(ISSUE),
+        deployment=IDENTIFIERS,
+        device=IDENTIFIERS,
+        rollout=IDENTIFIERS,
+        seq=st.integers(1, 1_000_000),
+        update_id=st.integers(1, 10**18 - 1),
+        attempt=st.integers(1, 9999),
+    ),
+    stage=st.integers(0, 1000),
+    urgency=st.integers(0, 2),
+)
+def test_devices_accept_what_is_offered_and_then_recalled(
+    artifact: Artifact, issue: Issue, stage: int, urgency: int
+) -> None:
+    statement = sealed(TokenType.ARTIFACT, kit.artifact_key, statement_claims(artifact, issued_at=kit.NOW))
+    claims = install_claims(
+        issue, artifact, stage=stage, urls=[kit.URL], statement_hash=hash_of(statement), urgency=urgency
+    )
+    trigger = sealed(TokenType.TRIGGER, kit.trigger_key, claims)
+    device = device_of(issue, artifact, Component(artifact.component, rel=2, sec=0, seq=0))
+    verdict = verify(bundle([trigger, statement]), device, kit.NOW + 1)
+    assert (verdict.kind, verdict.token_hash, verdict.claims) == ("install", hash_of(trigger), claims)
+
+    recall = recall_claims(replace(issue, seq=issue.seq + 1), component=artifact.component, token_hash=hash_of(trigger))
+    holding = device_of(issue, artifact, verdict.component)
+    after = verify(sealed(TokenType.TRIGGER, kit.trigger_key, recall), holding, kit.NOW + 1)
+    assert (after.kind, after.component.seq, after.component.held) == ("recall", issue.seq + 1, "")
+
+
+def device_of(issue: Issue, artifact: Artifact, component: Component) -> Device:
+    keys = {key.kid: PublicKey(key.kid, key.typ, key.x, key.y) for key in (kit.trigger_key, kit.artifact_key)}
+    return Device(
+        id=issue.device,
+        groups=(),
+        model=artifact.hardware[0],
+        iss=issue.deployment,
+        ep=issue.epoch,
+        keys=keys,
+        components={component.name: component},
+        allowed_origins=(kit.ORIGIN,),
+    )

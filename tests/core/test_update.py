@@ -1,0 +1,222 @@
+"""One device in one rollout: every pair of state and fact, deadlines, and what silence means."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+
+from orchestrator.core import update
+from orchestrator.core.model import RELAPSED, Deadlines, TallyKey, Update, UpdateState
+from orchestrator.core.update import TABLE, Context, Fact, FactKind, Ignored
+from tests.support.builders import make_update
+
+S, F = UpdateState, FactKind
+LIMITS = Deadlines(accept_s=1000.0, download_s=100.0, install_s=10.0, confirm_s=1.0)
+NOW = Context(LIMITS, stage=0, epoch=0)
+OF_THE_DAEMON = {F.OFFER, F.WITHDRAW, F.RECALL, F.UNANSWERED, F.SILENT, F.RETURN, F.SUPERSEDE}
+
+
+def fact(kind: FactKind, **changes: int | str) -> Fact:
+    """Return a fact about attempt 1 by a device that runs what it should, or a fact of the daemon."""
+    said = {} if kind in OF_THE_DAEMON else {"attempt": 1, "rel": 2}
+    return Fact(kind, **(said | changes))  # type: ignore[arg-type]
+
+
+def walk(*kinds: FactKind, start: Update | None = None, context: Context = NOW) -> Update:
+    """Fold facts that must all move the update."""
+    here = start or make_update(S.PENDING)
+    for at, kind in enumerate(kinds, start=1):
+        moved = update.apply(here, fact(kind), context, float(at))
+        assert isinstance(moved, Update), (kind, moved)
+        here = moved
+    return here
+
+
+@pytest.mark.parametrize(("state", "kind"), list(product(UpdateState, FactKind)))
+def test_every_pair_moves_as_the_table_says_or_is_ignored_with_a_reason(state: UpdateState, kind: FactKind) -> None:
+    before = make_update(state, begun=True, progress=40)
+    after = update.apply(before, fact(kind), NOW, 5.0)
+    target = TABLE[state].get(kind)
+    if target is None:
+        assert after == Ignored("not_offered" if state is S.PENDING else "repeated")
+    else:
+        assert isinstance(after, Update)
+        assert (after.state, after.state_at, after.attempt) == (target, 5.0, 1)
+
+
+def test_the_ladder_holds_every_state_of_an_offered_device_once() -> None:
+    assert len(set(update.LADDER)) == len(update.LADDER)
+    assert set(UpdateState) - set(update.LADDER) == {S.PENDING, S.SUPERSEDED}
+
+
+def test_devices_only_climb() -> None:
+    rung = {state: height for height, state in enumerate(update.LADDER)}
+    for state, moves in TABLE.items():
+        for kind, target in moves.items():
+            assert kind in OF_THE_DAEMON or rung[target] > rung[state]
+
+
+def test_every_state_counts_in_exactly_one_way() -> None:
+    kinds = [update.IN_FLIGHT, update.FAILURES, update.NEUTRAL, frozenset({S.CONFIRMED})]
+    assert sum(map(len, kinds)) == len(UpdateState)
+    assert frozenset.union(*kinds) == set(UpdateState)
+    assert set(update.RESOLVED) == {S.CONFIRMED, *update.FAILURES}
+
+
+def test_nothing_leaves_a_failure_for_anything_else() -> None:
+    left = {target for state in update.FAILURES for target in TABLE[state].values()}
+    assert left <= update.FAILURES
+
+
+def test_only_superseding_is_final_for_every_fact() -> None:
+    assert {state for state, moves in TABLE.items() if not moves} == {S.SUPERSEDED, S.ROLLED_BACK}
+
+
+@pytest.mark.parametrize("state", [S.INSTALLED, S.RUNNING, S.CONFIRMED, S.TOO_LATE, *sorted(update.FAILURES)])
+def test_what_is_installed_can_be_neither_recalled_nor_superseded(state: UpdateState) -> None:
+    assert TABLE[state].keys().isdisjoint({F.RECALL, F.RECALLED, F.RETURN, F.SUPERSEDE, F.WITHDRAW})
+
+
+def test_a_good_update_and_its_deadlines() -> None:
+    here, deadlines = make_update(S.PENDING), []
+    for kind in (F.OFFER, F.ACCEPTED, F.DOWNLOADED, F.INSTALLED, F.RUNNING, F.CONFIRMED):
+        here = walk(kind, start=here)
+        deadlines.append(here.deadline_at)
+    assert deadlines == [1001.0, 101.0, 11.0, 2.0, 2.0, None]
+    assert (here.state, here.begun) == (S.CONFIRMED, True)
+
+
+def test_the_time_to_confirm_counts_from_the_reboot() -> None:
+    installed = update.apply(make_update(S.DOWNLOADED), fact(F.INSTALLED), NOW, 50.0)
+    assert isinstance(installed, Update)
+    running = update.apply(installed, fact(F.RUNNING), NOW, 50.9)
+    assert isinstance(running, Update)
+    assert (running.state, running.state_at, running.deadline_at) == (S.RUNNING, 50.9, 51.0)
+
+
+def test_running_without_a_report_of_the_reboot_has_its_own_deadline() -> None:
+    assert walk(F.OFFER, F.ACCEPTED, F.RUNNING).deadline_at == 4.0
+
+
+def test_recalls_and_late_ones_have_deadlines() -> None:
+    assert walk(F.OFFER, F.RECALL).deadline_at == 1002.0
+    assert walk(F.OFFER, F.RECALL, F.TOO_LATE).deadline_at == 14.0
+    assert walk(F.OFFER, F.RECALL, F.RECALLED).deadline_at is None
+
+
+@pytest.mark.parametrize(
+    ("said", "silent", "ends"),
+    [
+        ((), F.UNANSWERED, S.UNREACHED),
+        ((F.ACCEPTED,), F.SILENT, S.EXPIRED),
+        ((F.DOWNLOADED,), F.SILENT, S.EXPIRED),
+        ((F.INSTALLED,), F.SILENT, S.LOST),
+        ((F.INSTALLED, F.RUNNING), F.SILENT, S.LOST),
+        ((F.RECALL,), F.UNANSWERED, S.UNREACHED),
+        ((F.ACCEPTED, F.RECALL), F.SILENT, S.EXPIRED),
+        ((F.RECALL, F.TOO_LATE), F.SILENT, S.EXPIRED),
+    ],
+)
+def test_silence_is_judged_by_what_was_said_before(
+    said: tuple[FactKind, ...], silent: FactKind, ends: UpdateState
+) -> None:
+    here = walk(F.OFFER, *said)
+    assert here.deadline_at is not None
+    assert update.silence(here) is silent
+    after = walk(silent, start=here)
+    assert (after.state, after.deadline_at) == (ends, None)
+
+
+def test_a_device_heard_during_its_recall_has_begun() -> None:
+    recalling = walk(F.OFFER, F.RECALL)
+    heard = update.apply(recalling, fact(F.PROGRESS, progress=30), NOW, 9.0)
+    assert isinstance(heard, Update)
+    assert (heard.state, heard.begun, heard.progress) == (S.RECALLING, True, 30)
+    assert heard.deadline_at == recalling.deadline_at
+    assert update.silence(heard) is F.SILENT
+
+
+def test_an_unreached_device_may_still_come_or_get_another_offer() -> None:
+    unreached = walk(F.OFFER, F.UNANSWERED)
+    assert walk(F.ACCEPTED, start=unreached).state is S.ACCEPTED
+    again = walk(F.RETURN, F.OFFER, start=unreached)
+    assert (again.state, again.attempt, again.begun) == (S.OFFERED, 1, False)
+
+
+def test_a_recalled_device_is_offered_again_without_burning_an_attempt() -> None:
+    recalled = walk(F.OFFER, F.ACCEPTED, F.RECALL, F.RECALLED)
+    again = walk(F.RETURN, F.OFFER, start=recalled, context=Context(LIMITS, stage=0, epoch=1))
+    assert (again.state, again.attempt, again.epoch, again.begun) == (S.OFFERED, 1, 1, False)
+
+
+def test_an_offer_fixes_the_epoch_and_clears_the_progress() -> None:
+    here = make_update(S.PENDING, epoch=0, progress=70)
+    offered = walk(F.OFFER, start=here, context=Context(LIMITS, stage=0, epoch=3))
+    assert (offered.epoch, offered.progress) == (3, 0)
+    assert walk(F.ACCEPTED, start=offered, context=Context(LIMITS, stage=0, epoch=4)).epoch == 3
+
+
+def test_progress_rises_only() -> None:
+    here = walk(F.OFFER, F.ACCEPTED)
+    for said, shown in ((10, 10), (60, 60)):
+        moved = update.apply(here, fact(F.PROGRESS, progress=said), NOW, 9.0)
+        assert isinstance(moved, Update)
+        assert (moved.state, moved.progress, moved.state_at) == (S.ACCEPTED, shown, 2.0)
+        here = moved
+    assert update.apply(here, fact(F.PROGRESS, progress=20), NOW, 9.0) == Ignored("repeated")
+
+
+def test_reason_codes_are_kept() -> None:
+    failed = update.apply(walk(F.OFFER, F.ACCEPTED), fact(F.FAILED, code="hash_mismatch"), NOW, 9.0)
+    assert isinstance(failed, Update)
+    assert (failed.state, failed.code) == (S.FAILED, "hash_mismatch")
+
+
+@pytest.mark.parametrize("kind", [F.RUNNING, F.CONFIRMED])
+@pytest.mark.parametrize("rel", [None, 1, 3])
+def test_health_on_another_release_is_a_failure(kind: FactKind, rel: int | None) -> None:
+    said = Fact(kind, attempt=1, rel=rel)
+    after = update.apply(walk(F.OFFER, F.ACCEPTED, F.INSTALLED), said, NOW, 9.0)
+    assert isinstance(after, Update)
+    assert (after.state, after.code) == (S.FAILED, "wrong_release")
+
+
+@pytest.mark.parametrize("kind", sorted(set(FactKind) - OF_THE_DAEMON))
+@pytest.mark.parametrize("attempt", [0, 2])
+def test_facts_of_another_attempt_change_nothing(kind: FactKind, attempt: int) -> None:
+    for state in UpdateState:
+        after = update.apply(make_update(state), fact(kind, attempt=attempt), NOW, 9.0)
+        assert after == Ignored("other_attempt")
+
+
+def test_a_relapse_in_the_current_stage_turns_the_device_into_a_failure() -> None:
+    relapsed = walk(F.ROLLED_BACK, start=make_update(S.CONFIRMED))
+    assert update.contributions(relapsed) == (TallyKey(0, 0, "m1", S.ROLLED_BACK),)
+
+
+@pytest.mark.parametrize("kind", [F.FAILED, F.ROLLED_BACK])
+def test_a_relapse_after_its_stage_was_judged_counts_in_the_current_one(kind: FactKind) -> None:
+    before = make_update(S.CONFIRMED, epoch=1)
+    relapsed = walk(kind, start=before, context=Context(LIMITS, stage=2, epoch=3))
+    assert update.contributions(relapsed) == (TallyKey(1, 0, "m1", S.CONFIRMED), TallyKey(3, 2, "m1", RELAPSED))
+    assert update.tally_changes([(before, relapsed)]) == {TallyKey(3, 2, "m1", RELAPSED): 1}
+
+
+def test_a_relapse_counts_once() -> None:
+    later = Context(LIMITS, stage=2, epoch=3)
+    relapsed = walk(F.FAILED, start=make_update(S.CONFIRMED), context=later)
+    worse = walk(F.ROLLED_BACK, start=relapsed, context=Context(LIMITS, stage=3, epoch=4))
+    assert worse.state is S.ROLLED_BACK
+    assert update.tally_changes([(relapsed, worse)]) == {}
+
+
+def test_changes_of_a_new_update_are_all_it_counts_as() -> None:
+    pending = make_update(S.PENDING)
+    offered = walk(F.OFFER, start=pending, context=Context(LIMITS, stage=0, epoch=1))
+    assert update.tally_changes([(None, pending)]) == {TallyKey(0, 0, "m1", "pending"): 1}
+    assert update.tally_changes([(pending, offered)]) == {
+        TallyKey(0, 0, "m1", "pending"): -1,
+        TallyKey(1, 0, "m1", "offered"): 1,
+    }
+    assert update.tally_changes([(offered, offered)]) == {}

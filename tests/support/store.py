@@ -1,0 +1,70 @@
+"""Stores for tests: real SQLite files, and one that is away when the test says so.
+
+Rules:
+- `STORES` names every engine that the contract suite runs on; another one is one more entry.
+- An engine is given a folder of its own and opens the same data again when it is called again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from orchestrator.adapters.store import SqlStore, open_store
+from orchestrator.errors import UnavailableError
+from orchestrator.ports import Lane, Result, Store, Tx
+
+OpenStore = Callable[[Path], SqlStore]
+
+
+def open_sqlite(folder: Path) -> SqlStore:
+    """Open `state.db` in a folder."""
+    return open_store(f"sqlite:///{folder / 'state.db'}")
+
+
+STORES: dict[str, OpenStore] = {"sqlite": open_sqlite}
+
+
+@asynccontextmanager
+async def opened(folder: Path, open_: OpenStore = open_sqlite) -> AsyncIterator[SqlStore]:
+    """Open a store and close it at the end."""
+    store = open_(folder)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+class Away:
+    """A store before a real one that fails as long as it is told to.
+
+    Attributes:
+        fails: transactions that still fail because the database is away.
+        breaks: called before a transaction; what it raises is raised from it.
+        transactions: transactions that were tried.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.fails = 0
+        self.breaks: Callable[[], None] | None = None
+        self.transactions = 0
+
+    async def transact(self, lane: Lane, work: Callable[[Tx], Result]) -> Result:
+        self.transactions += 1
+        if self.fails:
+            self.fails -= 1
+            raise UnavailableError("the database is away", code="store")
+        if self.breaks is not None:
+            self.breaks()
+        return await self._store.transact(lane, work)
+
+    async def read(self, work: Callable[[Tx], Result]) -> Result:
+        if self.fails:
+            self.fails -= 1
+            raise UnavailableError("the database is away", code="store")
+        return await self._store.read(work)
+
+    async def close(self) -> None:
+        await self._store.close()

@@ -1,0 +1,241 @@
+"""The real process: how it starts, tells systemd, survives its broker, and stops."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import socket
+import sqlite3
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import aiomqtt
+import pytest
+from structlog.testing import capture_logs
+
+from orchestrator import daemon as module
+from orchestrator.adapters.systemd import Notifier
+from orchestrator.demo import broker as brokers
+from orchestrator.demo.broker import HOST, BrokerInfo, free_port
+from orchestrator.errors import UnavailableError
+from orchestrator.wire.report import Hello, encode
+from orchestrator.wire.topics import Channel, uplink
+from tests.support.scene import Deployment, daemon, operator
+
+
+async def test_it_tells_systemd_how_it_is(tmp_path: Path, open_broker: BrokerInfo) -> None:
+    config = Deployment.made(tmp_path, open_broker.port).write()
+    async with daemon(config, WATCHDOG_USEC="200000") as running:
+        assert await running.tells("READY") == "READY=1"
+        assert running.told == ["READY=1"]
+        status = "STATUS=broker connected; 0 rollouts running; 0 triggers published"
+        while await running.tells("STATUS=") != status:
+            pass
+        for _ in range(3):
+            assert await running.tells("WATCHDOG") == "WATCHDOG=1"
+        code, _ = await running.stop()
+        assert await running.tells("STOPPING") == "STOPPING=1"
+        assert code == 0
+
+
+async def test_it_stops_within_seconds_whatever_is_open(tmp_path: Path) -> None:
+    """The broker is away, one connection is idle, one is in the middle of a request."""
+    async with daemon(Deployment.made(tmp_path).write()) as running:
+        origin = await running.origin()
+        host, _, port = origin.removeprefix("http://").partition(":")
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"POST /api/v1/report HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        await writer.drain()
+        async with operator(origin) as http:
+            assert (await http.get("/api/v1/status")).json()["broker_connected"] is False
+            code, took_s = await running.stop()
+        writer.close()
+    assert code == 0
+    assert took_s < 10
+
+
+async def test_an_interrupt_stops_it_as_well(tmp_path: Path) -> None:
+    async with daemon(Deployment.made(tmp_path).write()) as running:
+        await running.origin()
+        running.process.send_signal(signal.SIGINT)
+        out, err = await running.process.communicate()
+        assert (running.process.returncode, err) == (0, b"")
+        events = [json.loads(line)["event"] for line in out.splitlines()]
+        assert [event for event in events if event.startswith("daemon.")] == ["daemon.stopping", "daemon.stopped"]
+
+
+async def refusal(deployment: Deployment) -> str:
+    """Start a daemon that cannot start, and return what it says."""
+    async with daemon(deployment.write()) as running:
+        _, err = await running.process.communicate()
+        assert running.process.returncode == 1
+    return err.decode()
+
+
+async def test_a_port_that_is_taken(tmp_path: Path) -> None:
+    with socket.socket() as holder:
+        holder.bind((HOST, 0))
+        holder.listen()
+        listen = f"{HOST}:{holder.getsockname()[1]}"
+        text = await refusal(Deployment.made(tmp_path, http={"listen": listen}))
+    assert (
+        text == f"error: cannot listen on {listen}: Address already in use; change http.listen or stop who holds it\n"
+    )
+
+
+async def test_a_database_folder_that_is_missing(tmp_path: Path) -> None:
+    missing = tmp_path / "missing"
+    text = await refusal(Deployment.made(tmp_path, store={"url": f"sqlite:///{missing / 'state.db'}"}))
+    assert text == f"error: store.url: the folder {missing} does not exist; create it\n"
+
+
+async def test_keys_that_do_not_fit_are_listed_at_once(tmp_path: Path) -> None:
+    deployment = Deployment.made(tmp_path, trust={"epoch": 2})
+    deployment.sections["trust"]["trigger_key_file"] = str(tmp_path / "keys" / "artifact.pem")
+    deployment.sections["deployment"] = "another"
+    assert (await refusal(deployment)).splitlines() == [
+        "error: trust.trigger_key_file: this key is no trigger key of trust.public_keys_file",
+        "error: deployment: the devices of trust.public_keys_file belong to my-fleet; name the same here",
+        "error: trust.epoch: trust.public_keys_file is of epoch 1; name the same here",
+    ]
+
+
+async def test_a_trigger_key_that_is_none(tmp_path: Path) -> None:
+    deployment = Deployment.made(tmp_path)
+    (tmp_path / "keys" / "trigger.pem").write_text("hunter2")
+    text = await refusal(deployment)
+    assert text.startswith("error: ")
+    assert len(text.splitlines()) == 1
+    assert "trigger.pem" in text
+    assert "hunter2" not in text
+
+
+async def test_public_keys_that_are_none(tmp_path: Path) -> None:
+    deployment = Deployment.made(tmp_path)
+    (tmp_path / "keys" / "device-keys.json").write_text('{"v": 1}')
+    text = await refusal(deployment)
+    assert text.startswith(f"error: public keys {tmp_path / 'keys' / 'device-keys.json'} are not valid: ")
+    assert len(text.splitlines()) == 1
+
+
+async def test_a_database_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "state.db").write_bytes(b"this is no database, and never was one" * 100)
+    text = await refusal(Deployment.made(tmp_path))
+    assert text.splitlines()[-1].startswith(f"error: the database {tmp_path / 'state.db'} cannot be opened: ")
+    assert "Traceback" not in text
+
+
+async def test_a_broker_that_goes_and_comes_back_loses_no_report(tmp_path: Path) -> None:
+    program = brokers.find_mosquitto()
+    assert program
+    folder, port = tmp_path / "broker", free_port()
+    hello = encode(Hello(1, "d1", "m1", ver="1.0.0", rel=1))
+    async with daemon(Deployment.made(tmp_path, port).write()) as running:
+        origin = await running.origin()
+        assert (await running.logs("broker.unavailable"))["code"] == "no_broker"
+        async with brokers.mosquitto(program, users=None, directory=folder, port=port) as broker:
+            await running.logs("broker.connected")
+        await running.logs("broker.lost")
+        async with operator(origin) as http:
+            assert (await http.get("/api/v1/status")).json()["broker_connected"] is False
+            async with brokers.mosquitto(program, users=None, directory=folder, port=port) as broker:
+                async with aiomqtt.Client(broker.host, broker.port) as device:
+                    await device.publish(uplink("d1", Channel.HELLO), hello, qos=1)
+                await running.logs("broker.connected")
+                async with asyncio.timeout(20):
+                    while not (devices := (await http.get("/api/v1/devices")).json()):
+                        await asyncio.sleep(0.02)
+        assert [device["id"] for device in devices] == ["d1"]
+        assert (await running.stop())[0] == 0
+
+
+async def test_two_daemons_on_one_database_do_not_corrupt_it(tmp_path: Path, open_broker: BrokerInfo) -> None:
+    """A mistake that nothing prevents yet: each stores and serves; the database stays whole."""
+    first = Deployment.made(tmp_path, open_broker.port)
+    path = first.write()
+    second = Deployment(tmp_path, first.sections | {"mqtt": first.sections["mqtt"] | {"client_id": "second"}})
+    async with daemon(path) as one, daemon(second.write("second.yaml")) as two:
+        origins = [await one.origin(), await two.origin()]
+        for number, origin in enumerate(origins * 3):
+            async with operator(origin) as http:
+                body = {"devices": [{"id": f"d{number}", "model": "m1"}]}
+                assert (await http.post("/api/v1/devices", json=body)).status_code == 201
+        async with operator(origins[0]) as http:
+            assert len((await http.get("/api/v1/devices")).json()) == 6
+        assert [(await each.stop())[0] for each in (one, two)] == [0, 0]
+    with sqlite3.connect(tmp_path / "state.db") as database:
+        assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    database.close()
+
+
+class _Store:
+    """A store that answers, fails or hangs, as the test says."""
+
+    def __init__(self, *turns: str) -> None:
+        self._turns = list(turns)
+        self.asked = asyncio.Event()
+
+    async def read(self, _work: object) -> list[object]:
+        turn = self._turns.pop(0)
+        if turn == "away":
+            raise UnavailableError("the database failed: locked", code="store")
+        if turn == "hangs":
+            self.asked.set()
+            await asyncio.Event().wait()
+        return []
+
+
+async def test_a_stuck_store_starves_the_watchdog(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.setblocking(False)
+        receiver.bind(str(tmp_path / "notify"))
+        store = _Store("answers", "away", "answers", "hangs")
+        parts: Any = SimpleNamespace(
+            store=store, bus=SimpleNamespace(link=0), hearing=lambda: True, dispatcher=SimpleNamespace(published=3)
+        )
+        notifier = Notifier(str(tmp_path / "notify"), watchdog_interval_s=0.001)
+        with capture_logs() as logs:
+            feeding = asyncio.create_task(module._feed_watchdog(cast(module.Parts, parts), notifier))
+            await store.asked.wait()
+            feeding.cancel()
+            await asyncio.gather(feeding, return_exceptions=True)
+        told = [receiver.recv(1024) for _ in range(4)]
+        with pytest.raises(BlockingIOError):
+            receiver.recv(1024)
+    status = b"STATUS=broker not connected; 0 rollouts running; 3 triggers published"
+    assert told == [status, b"WATCHDOG=1", status, b"WATCHDOG=1"]
+    assert [line["event"] for line in logs] == ["store.unavailable"]
+
+
+async def test_a_blocked_loop_feeds_no_watchdog(tmp_path: Path) -> None:
+    """What feeds it is a task of the same loop: while the loop is held, however long, nothing is told."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.setblocking(False)
+        receiver.bind(str(tmp_path / "notify"))
+        store = _Store("answers", "answers", "hangs")
+        parts: Any = SimpleNamespace(
+            store=store, bus=SimpleNamespace(link=1), hearing=lambda: True, dispatcher=SimpleNamespace(published=0)
+        )
+        notifier = Notifier(str(tmp_path / "notify"), watchdog_interval_s=0.001)
+        feeding = asyncio.create_task(module._feed_watchdog(cast(module.Parts, parts), notifier))
+        await asyncio.sleep(0)
+        receiver.recv(1024)
+        receiver.recv(1024)
+        held_until = asyncio.get_running_loop().time() + 0.02
+        while asyncio.get_running_loop().time() < held_until:
+            with pytest.raises(BlockingIOError):
+                receiver.recv(1024)
+        await store.asked.wait()
+        assert receiver.recv(1024).startswith(b"STATUS=")
+        feeding.cancel()
+        await asyncio.gather(feeding, return_exceptions=True)
+
+
+async def test_a_task_that_ends_takes_the_daemon_down() -> None:
+    async def ends() -> None:
+        return None
+
+    with pytest.raises(RuntimeError, match="the task sealer ended; it must not"):
+        await module._never_ending("sealer", ends())
