@@ -6,7 +6,6 @@ import asyncio
 import json
 import signal
 import socket
-import sqlite3
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -151,23 +150,14 @@ async def test_a_broker_that_goes_and_comes_back_loses_no_report(tmp_path: Path)
         assert (await running.stop())[0] == 0
 
 
-async def test_two_daemons_on_one_database_do_not_corrupt_it(tmp_path: Path, open_broker: BrokerInfo) -> None:
-    """A mistake that nothing prevents yet: each stores and serves; the database stays whole."""
+async def test_a_second_daemon_on_one_database_does_not_start(tmp_path: Path, open_broker: BrokerInfo) -> None:
     first = Deployment.made(tmp_path, open_broker.port)
-    path = first.write()
     second = Deployment(tmp_path, first.sections | {"mqtt": first.sections["mqtt"] | {"client_id": "second"}})
-    async with daemon(path) as one, daemon(second.write("second.yaml")) as two:
-        origins = [await one.origin(), await two.origin()]
-        for number, origin in enumerate(origins * 3):
-            async with operator(origin) as http:
-                body = {"devices": [{"id": f"d{number}", "model": "m1"}]}
-                assert (await http.post("/api/v1/devices", json=body)).status_code == 201
-        async with operator(origins[0]) as http:
-            assert len((await http.get("/api/v1/devices")).json()) == 6
-        assert [(await each.stop())[0] for each in (one, two)] == [0, 0]
-    with sqlite3.connect(tmp_path / "state.db") as database:
-        assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-    database.close()
+    async with daemon(first.write()) as running:
+        await running.origin()
+        assert "another daemon works on the database" in await refusal(second)
+    async with daemon(first.write()) as running:  # the lock of a daemon that is gone holds nobody up
+        await running.origin()
 
 
 class _Store:

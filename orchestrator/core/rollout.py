@@ -327,9 +327,10 @@ def _extend(rollout: Rollout, tally: Tally, bound: Bound, now: float) -> Decisio
 
 
 def _next_stage(rollout: Rollout, now: float, why: Reason) -> Decision:
-    passed = _with_stage(rollout, replace(rollout.current, passed_at=now))
+    actor = rollout.actor if rollout.current.waived else "orchestrator"
+    passed = replace(_with_stage(rollout, replace(rollout.current, passed_at=now)), actor=actor)
     if _is_last(rollout):
-        return Decision(move(passed, P.DONE, why, rollout.actor, now), (), why)
+        return Decision(move(passed, P.DONE, why, actor, now), (VoidQueued(),), why)
     onward = replace(passed, stage=rollout.stage + 1)
     left = (rollout.cohort_size or 0) - sum(stage.target for stage in onward.stages[: onward.stage])
     takes_rest = rollout.plan.stages[onward.stage].kind is SizeKind.REST

@@ -202,8 +202,7 @@ class Recorder:
             except UnavailableError:
                 await self._store_surely([saying])
             except Exception:
-                self.counts["poisoned"] += 1
-                _log.exception("report.poisoned", device=saying.dev)
+                self._note_poison(saying)
 
     async def _store_submitted(self, taken: Sequence[tuple[Saying, asyncio.Future[None]]]) -> None:
         try:
@@ -211,10 +210,27 @@ class Recorder:
         except OrchestratorError as error:
             _settle(taken, error)
         except Exception:
-            await self._store_pieces([saying for saying, _ in taken])
-            _settle(taken, None)
+            await self._store_submitted_pieces(taken)
         else:
             _settle(taken, None)
+
+    async def _store_submitted_pieces(self, taken: Sequence[tuple[Saying, asyncio.Future[None]]]) -> None:
+        for piece in taken:
+            try:
+                await self._record([piece[0]])
+            except OrchestratorError as error:
+                _settle([piece], error)
+            except Exception:
+                self._note_poison(piece[0])
+                _settle(
+                    [piece], OrchestratorError("this could not be stored; the daemon's log says why", code="poisoned")
+                )
+            else:
+                _settle([piece], None)
+
+    def _note_poison(self, saying: Saying) -> None:
+        self.counts["poisoned"] += 1
+        _log.exception("report.poisoned", device=saying.dev)
 
     async def _record(self, sayings: Sequence[Saying]) -> None:
         batch = Batch(

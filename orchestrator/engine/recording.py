@@ -122,6 +122,8 @@ def _record_reports(tx: Tx, reports: Sequence[Report], now: float, done: Recorde
         update = updates.get(report.update_id)
         if update is None or update.device_id != report.dev:
             done.ignored["unknown_attempt"] += 1
+        elif update.state is UpdateState.PENDING:
+            done.ignored["not_offered"] += 1  # not stored either: the device will say it again when it is offered
         else:
             accepted.append((update, report))
     news = tx.add_reports([report for _, report in accepted], now)

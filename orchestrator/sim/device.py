@@ -37,7 +37,7 @@ from orchestrator.sim.unit import Phase, Unit
 from orchestrator.verifier import Refused, Verdict, verify
 from orchestrator.wire.report import Kind, Report
 
-MAX_TRIES = 3
+MAX_TRIES = 8
 
 _NOT_BEGUN = (Phase.WAITING, Phase.DOWNLOADING, Phase.DOWNLOADED)
 _POWERED = (Phase.IDLE, *_NOT_BEGUN, Phase.INSTALLING, Phase.TESTING)

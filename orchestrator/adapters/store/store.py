@@ -9,10 +9,11 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import fcntl
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
@@ -56,11 +57,13 @@ class SqlStore:
     Args:
         writing: engine with the one connection that writes.
         reading: engine for snapshots.
+        lock: open file that keeps a second daemon away from the database, closed with the store.
     """
 
-    def __init__(self, writing: Engine, reading: Engine) -> None:
+    def __init__(self, writing: Engine, reading: Engine, lock: IO[bytes] | None = None) -> None:
         self._writing = writing
         self._reading = reading
+        self._lock = lock
         self._writer = Writer("store-writer")
         self._readers = ThreadPoolExecutor(READERS, "store-reader")
 
@@ -86,6 +89,8 @@ class SqlStore:
         self._readers.shutdown()
         self._reading.dispose()
         self._writing.dispose()
+        if self._lock is not None:
+            self._lock.close()
 
 
 def _run(engine: Engine, work: Callable[[Tx], Result]) -> Result:
@@ -114,17 +119,35 @@ def open_store(url: str) -> SqlStore:
     folder = Path(parsed.database).parent
     if not folder.is_dir():
         raise UnavailableError(f"store.url: the folder {folder} does not exist; create it", code="store")
+    lock = _lock(Path(f"{parsed.database}.lock"))
     engine = sqlite_engine(url)
     try:
         migrate(engine)
     except OrchestratorError:
         engine.dispose()
+        lock.close()
         raise
     except DatabaseError as error:
         engine.dispose()
+        lock.close()
         text = f"the database {parsed.database} cannot be opened: {error.orig}"
         raise UnavailableError(text, code="store") from error
-    return SqlStore(engine, sqlite_engine(url, read_only=True))
+    return SqlStore(engine, sqlite_engine(url, read_only=True), lock)
+
+
+def _lock(path: Path) -> IO[bytes]:
+    """Take the lock that says a daemon works on this database; the kernel gives it back however we end."""
+    try:
+        file = path.open("ab")
+    except OSError as error:
+        raise UnavailableError(f"{path} cannot be written: {error.strerror}", code="store") from None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        text = f"another daemon works on the database beside {path}; stop it first"
+        raise UnavailableError(text, code="store_in_use") from None
+    return file
 
 
 def sqlite_engine(url: str, *, read_only: bool = False) -> Engine:
