@@ -51,6 +51,8 @@ from orchestrator.web.server import HttpServer
 from orchestrator.wire import topics
 
 STATUS_EVERY_S = 5.0
+SWITCH_S = 0.001
+"""How long a thread may keep the interpreter from another: the writer comes back from the database often."""
 _log = structlog.get_logger(__name__)
 
 
@@ -92,6 +94,7 @@ def serve(settings: Settings) -> None:
         OrchestratorError: it cannot start; the text says why.
     """
     logs.configure(settings.log.level, settings.log.format, sys.stdout)
+    sys.setswitchinterval(SWITCH_S)
     try:
         import uvloop
     except ImportError:

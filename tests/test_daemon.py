@@ -152,7 +152,8 @@ async def test_a_broker_that_goes_and_comes_back_loses_no_report(tmp_path: Path)
 
 async def test_a_second_daemon_on_one_database_does_not_start(tmp_path: Path, open_broker: BrokerInfo) -> None:
     first = Deployment.made(tmp_path, open_broker.port)
-    second = Deployment(tmp_path, first.sections | {"mqtt": first.sections["mqtt"] | {"client_id": "second"}})
+    (tmp_path / "second").mkdir()
+    second = Deployment(tmp_path / "second", first.sections)
     async with daemon(first.write()) as running:
         await running.origin()
         assert "another daemon works on the database" in await refusal(second)

@@ -26,6 +26,8 @@ from orchestrator.ports import Event, Lane, Store, Tx
 
 CHUNK = 2000
 RETRY_S = 1.0
+PACE_S = 0.05
+"""Rollouts are stepped at most this often, so that a flood of reports leaves the writer to the reports."""
 IDLE_S = 5.0
 """Rollouts are looked at this often even if nothing seems to have happened."""
 
@@ -94,6 +96,7 @@ class Conductor:
             dirty, self._dirty = self._dirty, set()
             for rollout_id in sorted(dirty):
                 await self._advance_safely(rollout_id)
+            await asyncio.sleep(PACE_S)
 
     async def advance(self, rollout_id: int) -> None:
         """Step one rollout until there is nothing to do but to wait."""

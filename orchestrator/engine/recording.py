@@ -126,12 +126,18 @@ def _record_reports(tx: Tx, reports: Sequence[Report], now: float, done: Recorde
             done.ignored["not_offered"] += 1  # not stored either: the device will say it again when it is offered
         else:
             accepted.append((update, report))
-    news = tx.add_reports([report for _, report in accepted], now)
-    fresh = [pair for pair, new in zip(accepted, news, strict=True) if new]
+    fresh = _drop_repeated(tx, accepted, now)
     done.ignored["repeated"] += len(accepted) - len(fresh)
     changed = fold(tx, [(update, _fact(report)) for update, report in fresh], now, done)
     _return_late_answers(tx, updates, changed, now, done)
     tx.mark_running((report for _, report in fresh if report.kind in _PROOF and report.rel is not None), now)
+
+
+def _drop_repeated(tx: Tx, accepted: Sequence[tuple[Update, Report]], now: float) -> list[tuple[Update, Report]]:
+    """Store the reports and return those that are new. Progress moves a number only; it keeps no line."""
+    lasting = [report for _, report in accepted if report.kind is not Kind.PROGRESS]
+    news = iter(tx.add_reports(lasting, now))
+    return [pair for pair in accepted if pair[1].kind is Kind.PROGRESS or next(news)]
 
 
 def _return_late_answers(

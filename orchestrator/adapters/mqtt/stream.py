@@ -14,6 +14,7 @@ import ssl
 
 READ_BYTES = 256 * 1024
 FILL_LIMIT_BYTES = 1024 * 1024
+_QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # Linux
 
 
 class BufferedSocket:
@@ -25,6 +26,9 @@ class BufferedSocket:
 
     def __init__(self, raw: socket.socket) -> None:
         self._raw = raw
+        self._is_tcp = raw.family in (socket.AF_INET, socket.AF_INET6)
+        if self._is_tcp:
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._incoming = bytearray()
         self._position = 0
         self._outgoing = bytearray()
@@ -63,6 +67,11 @@ class BufferedSocket:
         """Read what the kernel has, up to 1 MiB. Errors count as the end of the stream."""
         del self._incoming[: self._position]
         self._position = 0
+        if self._is_tcp and _QUICKACK is not None:
+            # The broker sends its acknowledgements in small pieces and, by Nagle's rule, holds each one back
+            # until we acknowledged the last; delayed ACKs would cost 40 ms a batch. The kernel forgets it, so
+            # it is said with every read.
+            self._raw.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
         try:
             while len(self._incoming) < FILL_LIMIT_BYTES:
                 piece = self._raw.recv(READ_BYTES)

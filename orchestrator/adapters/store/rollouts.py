@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from sqlalchemy import Connection, delete, func, select, union_all, update
+from sqlalchemy import Column, Connection, Table, delete, func, select, update
 from sqlalchemy import insert as plain_insert
 from sqlalchemy.exc import IntegrityError
 
@@ -85,23 +85,16 @@ class SqlRollouts:
 
     def tally(self, rollout_id: int) -> Tally:
         """See `ports.Rollouts.tally`."""
-        both = union_all(
-            select(*(tallies.c[name] for name in _KEY), tallies.c.count.label("n")).where(
-                tallies.c.rollout_id == rollout_id
-            ),
-            select(*(tally_changes.c[name] for name in _KEY), tally_changes.c.change).where(
-                tally_changes.c.rollout_id == rollout_id
-            ),
-        ).subquery()
-        query = select(*(both.c[name] for name in _KEY), func.sum(both.c.n)).group_by(*(both.c[name] for name in _KEY))
-        counted = ((TallyKey(*row[:4]), int(row[4])) for row in self._connection.execute(query))
-        return {key: count for key, count in counted if count}
+        sums = Counter(self._folded(rollout_id))
+        for key, change in self._sum(tally_changes, tally_changes.c.change, rollout_id).items():
+            sums[key] += change
+        return {key: count for key, count in sums.items() if count}
 
     def fold(self, rollout_id: int) -> Tally:
         """See `ports.Rollouts.fold`."""
         waiting = select(tally_changes.c.id).where(tally_changes.c.rollout_id == rollout_id).limit(1)
         if self._connection.execute(waiting).first() is None:
-            return self.tally(rollout_id)
+            return self._folded(rollout_id)
         columns = tuple(tally_changes.c[name] for name in _KEY)
         sums = (
             select(tally_changes.c.rollout_id, *columns, func.sum(tally_changes.c.change))
@@ -115,4 +108,13 @@ class SqlRollouts:
         )
         self._connection.execute(statement)
         self._connection.execute(delete(tally_changes).where(tally_changes.c.rollout_id == rollout_id))
-        return self.tally(rollout_id)
+        return self._folded(rollout_id)
+
+    def _folded(self, rollout_id: int) -> dict[TallyKey, int]:
+        found = self._sum(tallies, tallies.c.count, rollout_id)
+        return {key: count for key, count in found.items() if count}
+
+    def _sum(self, table: Table, value: Column[int], rollout_id: int) -> dict[TallyKey, int]:
+        columns = tuple(table.c[name] for name in _KEY)
+        query = select(*columns, func.sum(value)).where(table.c.rollout_id == rollout_id).group_by(*columns)
+        return {TallyKey(*row[:4]): int(row[4]) for row in self._connection.execute(query)}

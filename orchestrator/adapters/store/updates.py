@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from operator import itemgetter
 
-from sqlalchemy import Connection, exists, func, select, tuple_, update
+from sqlalchemy import Connection, and_, exists, func, select, tuple_, update
 from sqlalchemy import insert as plain_insert
 
 from orchestrator.adapters.store import packed, rows
@@ -22,13 +22,13 @@ _KEY_SIZE = 4
 _REPORT_COLUMNS = ("update_id", "attempt", "boot", "n", "at", "kind", "code", "text")
 _KEY = [reports.c[name] for name in _REPORT_COLUMNS[:_KEY_SIZE]]
 _STORED = tuple_(*_KEY).in_(select(packed.given(_KEY)))
-# A violation ends the whole transaction anyway; saying so spares SQLite a journal for each statement.
 _INSERT_REPORTS = (
     plain_insert(reports)
     .from_select(_REPORT_COLUMNS, select(packed.given([reports.c[name] for name in _REPORT_COLUMNS])))
-    .prefix_with("OR ROLLBACK", dialect="sqlite")
+    .prefix_with("OR IGNORE", dialect="sqlite")
 )
 _CHANGED = packed.given([updates.c[name] for name in (*rows.UPDATE_CHANGES, "id")])
+# A violation ends the whole transaction anyway; saying so spares SQLite a journal for each statement.
 _SAVE = (
     update(updates)
     .values({name: _CHANGED.c[name] for name in rows.UPDATE_CHANGES})
@@ -134,12 +134,12 @@ class SqlUpdates:
             for item in reports_
         ]
         first = {row[:_KEY_SIZE]: place for place, row in reversed(list(enumerate(values)))}
-        for known in packed.fetch(self._connection, _KEY, _STORED, list(first)):
-            del first[tuple(known)]
+        rows_ = sorted(values[place] for place in first.values())  # neighbours share pages
+        if rows_ and self._connection.execute(_INSERT_REPORTS, packed.pack(rows_)).rowcount != len(rows_):
+            # Most batches hold no repetition. In this one, what was there before has another time.
+            for known in packed.fetch(self._connection, _KEY, and_(_STORED, reports.c.at != now), list(first)):
+                del first[tuple(known)]
         places = set(first.values())
-        if places:
-            fresh = sorted(values[place] for place in places)  # neighbours share pages
-            self._connection.execute(_INSERT_REPORTS, packed.pack(fresh))
         return [place in places for place in range(len(values))]
 
     def lines(self, update_id: int) -> list[Line]:

@@ -23,6 +23,8 @@ def pair() -> Iterator[tuple[BufferedSocket, socket.socket]]:
 class Double:
     """A socket whose answers the test wrote down: bytes, byte counts, or errors to raise."""
 
+    family = socket.AF_UNIX
+
     def __init__(self, *answers: object) -> None:
         self._answers = list(answers)
         self.sent: list[bytes] = []
