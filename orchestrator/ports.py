@@ -391,8 +391,8 @@ class Updates(Protocol):
         """Return updates by number."""
         ...
 
-    def save_updates(self, updates: Iterable[Update]) -> None:
-        """Store changed updates."""
+    def save_updates(self, updates: Iterable[Update], slots: Iterable[Update] | None = None) -> None:
+        """Store changed updates; `slots` are those that took or gave up an in-flight slot, None for perhaps all."""
         ...
 
     def pending(self, rollout_id: int, limit: int) -> list[Update]:
@@ -408,11 +408,7 @@ class Updates(Protocol):
         ...
 
     def overdue(self, now: float, limit: int) -> list[Update]:
-        """Return updates whose deadline has passed."""
-        ...
-
-    def next_deadline(self) -> float | None:
-        """Return the earliest deadline."""
+        """Return in-flight updates whose deadline has passed; looks through all that are in flight."""
         ...
 
     def highest_rank(self, rollout_id: int) -> int:

@@ -245,6 +245,8 @@ class UpdateState(StrEnum):
     ROLLED_BACK = "rolled_back"
     SUPERSEDED = "superseded"
 
+    __hash__ = str.__hash__  # every table is keyed by this; the enum's own is a Python function
+
 
 RELAPSED = "relapsed"
 """Tally word for a failure after confirmation in a stage that was judged already."""

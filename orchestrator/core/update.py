@@ -44,6 +44,8 @@ class FactKind(StrEnum):
     RETURN = "return"
     SUPERSEDE = "supersede"
 
+    __hash__ = str.__hash__  # as in `UpdateState`
+
 
 F = FactKind
 

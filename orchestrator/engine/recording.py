@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from orchestrator.core import rollout as rollout_machine
 from orchestrator.core import update as machine
 from orchestrator.core.model import Delivery, Phase, Rollout, Update, UpdateState
-from orchestrator.core.update import Context, Fact, FactKind, Ignored
+from orchestrator.core.update import IN_FLIGHT, Context, Fact, FactKind, Ignored
 from orchestrator.ports import DeliveryKind, DeliveryState, Parcel, Tx
 from orchestrator.wire.report import Hello, Kind, Report, State
 
@@ -104,7 +104,8 @@ def fold(tx: Tx, facts: Iterable[tuple[Update, Fact]], now: float, done: Recorde
             continue
         before.setdefault(update.id, update)
         after[update.id] = result
-    tx.save_updates(after.values())
+    slots = [item for item in after.values() if (item.state in IN_FLIGHT) != (before[item.id].state in IN_FLIGHT)]
+    tx.save_updates(after.values(), slots)
     _change_tallies(tx, before, after, done)
     return after
 

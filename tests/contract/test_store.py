@@ -479,10 +479,11 @@ async def test_updates_are_found_by_rollout_and_by_device(store: Store) -> None:
 
 async def test_deadlines_come_due_in_their_order(store: Store) -> None:
     rollout, opened = await write(store, lambda tx: add_fleet(tx, 4))
-    assert await store.read(lambda tx: tx.next_deadline()) is None
-    due = [replace(item, deadline_at=at) for item, at in zip(opened, (30.0, 10.0, 20.0, None), strict=True)]
+    due = [
+        replace(item, state=S.OFFERED, deadline_at=at)
+        for item, at in zip(opened, (30.0, 10.0, 20.0, None), strict=True)
+    ]
     await write(store, lambda tx: tx.save_updates(due))
-    assert await store.read(lambda tx: tx.next_deadline()) == 10.0
     assert await store.read(lambda tx: tx.overdue(9.9, 9)) == []
     assert await store.read(lambda tx: tx.overdue(20.0, 9)) == [due[1], due[2]]
     assert await store.read(lambda tx: tx.overdue(99.0, 2)) == [due[1], due[2]]

@@ -364,7 +364,8 @@ class Engine(RuleBasedStateMachine):
 
     def wait_for_the_next(self) -> bool:
         """Move the clock to the next deadline or wake-up; says whether there is one."""
-        times = [self.do(self.it.store.read(lambda tx: tx.next_deadline())), *self.it.conductor._wake_at.values()]
+        flying = [item for rollout in self.rollouts for item in self.do(self.it.updates(rollout))]
+        times = [*(item.deadline_at for item in flying), *self.it.conductor._wake_at.values()]
         coming = [at for at in times if at is not None]
         if not coming:
             return False

@@ -25,8 +25,6 @@ from sqlalchemy import (
     text,
 )
 
-from orchestrator.core.update import IN_FLIGHT
-
 metadata = MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -37,7 +35,6 @@ metadata = MetaData(
 )
 
 _Id = BigInteger().with_variant(Integer, "sqlite")
-IN_FLIGHT_SQL = ", ".join(f"'{state}'" for state in sorted(IN_FLIGHT))
 
 devices = Table(
     "devices",
@@ -150,6 +147,8 @@ updates = Table(
     Column("code", Text, nullable=False),
     Column("relapsed_stage", Integer),
     Column("relapsed_epoch", Integer, nullable=False),
+    # The device while it holds a slot; a column of its own, so that the reports in between leave its index alone.
+    Column("flight", Text),
     UniqueConstraint("device_id", "rollout_id"),
 )
 
@@ -162,16 +161,8 @@ Index(
     sqlite_where=_PENDING,
     postgresql_where=_PENDING,
 )
-_FLYING = text(f"state IN ({IN_FLIGHT_SQL})")
-Index(
-    "uq_updates_in_flight",
-    updates.c.device_id,
-    unique=True,
-    sqlite_where=_FLYING,
-    postgresql_where=_FLYING,
-)
-_DUE = text("deadline_at IS NOT NULL")
-Index("ix_updates_deadline", updates.c.deadline_at, sqlite_where=_DUE, postgresql_where=_DUE)
+_FLYING = text("flight IS NOT NULL")
+Index("uq_updates_flight", updates.c.flight, unique=True, sqlite_where=_FLYING, postgresql_where=_FLYING)
 
 reports = Table(
     "reports",

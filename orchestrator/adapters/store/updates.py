@@ -35,8 +35,14 @@ _SAVE = (
     .where(updates.c.id == _CHANGED.c.id)
     .prefix_with("OR ROLLBACK", dialect="sqlite")
 )
+_FLIGHT = packed.given([updates.c.flight, updates.c.id])
+_BOARD = (
+    update(updates)
+    .values(flight=_FLIGHT.c.flight)
+    .where(updates.c.id == _FLIGHT.c.id)
+    .prefix_with("OR ROLLBACK", dialect="sqlite")
+)
 _NAMED = updates.c.id.in_(packed.given_values())
-_FLYING = sorted(state.value for state in IN_FLIGHT)
 
 
 class SqlUpdates:
@@ -76,16 +82,26 @@ class SqlUpdates:
         found = packed.fetch(self._connection, _COLUMNS, _NAMED, sorted(update_ids))
         return {row[0]: rows.update(row) for row in found}
 
-    def save_updates(self, updates_: Iterable[Update]) -> None:
+    def save_updates(self, updates_: Iterable[Update], slots: Iterable[Update] | None = None) -> None:
         """See `ports.Updates.save_updates`."""
-        values = sorted((rows.update_values(item) for item in updates_), key=itemgetter(-1))
-        if values:
-            self._connection.execute(_SAVE, packed.pack(values))
+        changed = list(updates_)
+        if not changed:
+            return
+        values = sorted((rows.update_values(item) for item in changed), key=itemgetter(-1))
+        self._connection.execute(_SAVE, packed.pack(values))
+        moved = changed if slots is None else list(slots)
+        # Who gives up a slot goes first: another update of the same device may take one in the same batch.
+        for flying in (False, True):
+            boarding = [
+                (item.device_id if flying else None, item.id) for item in moved if (item.state in IN_FLIGHT) is flying
+            ]
+            if boarding:
+                self._connection.execute(_BOARD, packed.pack(boarding))
 
     def pending(self, rollout_id: int, limit: int) -> list[Update]:
         """See `ports.Updates.pending`."""
         other = updates.alias()
-        busy = exists().where(other.c.device_id == updates.c.device_id, other.c.state.in_(_FLYING))
+        busy = exists().where(other.c.flight == updates.c.device_id)
         query = (
             select(*_COLUMNS)
             .where(updates.c.rollout_id == rollout_id, updates.c.state == UpdateState.PENDING.value, ~busy)
@@ -113,14 +129,9 @@ class SqlUpdates:
 
     def overdue(self, now: float, limit: int) -> list[Update]:
         """See `ports.Updates.overdue`."""
-        query = select(*_COLUMNS).where(updates.c.deadline_at <= now).order_by(updates.c.deadline_at).limit(limit)
+        flying = select(*_COLUMNS).where(updates.c.flight.is_not(None), updates.c.deadline_at <= now)
+        query = flying.order_by(updates.c.deadline_at).limit(limit)
         return [rows.update(row) for row in self._connection.execute(query)]
-
-    def next_deadline(self) -> float | None:
-        """See `ports.Updates.next_deadline`."""
-        query = select(func.min(updates.c.deadline_at)).where(updates.c.deadline_at.is_not(None))
-        earliest: float | None = self._connection.scalar(query)
-        return earliest
 
     def highest_rank(self, rollout_id: int) -> int:
         """See `ports.Updates.highest_rank`."""

@@ -155,19 +155,13 @@ def upgrade() -> None:
         sa.Column("code", sa.Text(), nullable=False),
         sa.Column("relapsed_stage", sa.Integer(), nullable=True),
         sa.Column("relapsed_epoch", sa.Integer(), nullable=False),
+        sa.Column("flight", sa.Text(), nullable=True),
         sa.ForeignKeyConstraint(["device_id"], ["devices.id"], name=op.f("fk_updates_device_id")),
         sa.ForeignKeyConstraint(["rollout_id"], ["rollouts.id"], name=op.f("fk_updates_rollout_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_updates")),
         sa.UniqueConstraint("device_id", "rollout_id", name=op.f("uq_updates_device_id_rollout_id")),
     )
     with op.batch_alter_table("updates", schema=None) as batch_op:
-        batch_op.create_index(
-            "ix_updates_deadline",
-            ["deadline_at"],
-            unique=False,
-            sqlite_where=sa.text("deadline_at IS NOT NULL"),
-            postgresql_where=sa.text("deadline_at IS NOT NULL"),
-        )
         batch_op.create_index(
             "ix_updates_pending",
             ["rollout_id", "rank"],
@@ -177,15 +171,11 @@ def upgrade() -> None:
         )
         batch_op.create_index("ix_updates_rank", ["rollout_id", "rank"], unique=False)
         batch_op.create_index(
-            "uq_updates_in_flight",
-            ["device_id"],
+            "uq_updates_flight",
+            ["flight"],
             unique=True,
-            sqlite_where=sa.text(
-                "state IN ('accepted', 'downloaded', 'installed', 'offered', 'recalling', 'running', 'too_late')"
-            ),
-            postgresql_where=sa.text(
-                "state IN ('accepted', 'downloaded', 'installed', 'offered', 'recalling', 'running', 'too_late')"
-            ),
+            sqlite_where=sa.text("flight IS NOT NULL"),
+            postgresql_where=sa.text("flight IS NOT NULL"),
         )
 
     op.create_table(
@@ -233,11 +223,7 @@ def upgrade() -> None:
         sa.Column("code", sa.Text(), nullable=False),
         sa.Column("text", sa.Text(), nullable=False),
         sa.ForeignKeyConstraint(
-            ["update_id"],
-            ["updates.id"],
-            name=op.f("fk_reports_update_id"),
-            deferrable=True,
-            initially="DEFERRED",
+            ["update_id"], ["updates.id"], name=op.f("fk_reports_update_id"), initially="DEFERRED", deferrable=True
         ),
         sa.PrimaryKeyConstraint("update_id", "attempt", "boot", "n", name=op.f("pk_reports")),
         sqlite_with_rowid=False,
