@@ -15,8 +15,9 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,6 +30,7 @@ from orchestrator.adapters import logs
 from orchestrator.adapters.files import FileSource
 from orchestrator.adapters.keys import load_device_keys
 from orchestrator.adapters.mqtt import MqttBus, MqttSettings
+from orchestrator.adapters.s3 import THREADS as S3_THREADS
 from orchestrator.adapters.s3 import S3Settings, S3Source
 from orchestrator.adapters.signers import FileSigner
 from orchestrator.adapters.store import SqlStore, open_store
@@ -43,7 +45,7 @@ from orchestrator.engine.importer import Importer, Registry
 from orchestrator.engine.recorder import Recorder, RecorderSettings
 from orchestrator.engine.sealer import Sealer, SealerSettings
 from orchestrator.errors import ConfigError, UnavailableError
-from orchestrator.ports import Lane
+from orchestrator.ports import ArtifactSource, Lane
 from orchestrator.verifier import TRIGGER, PublicKey
 from orchestrator.web.app import build_app
 from orchestrator.web.context import Context
@@ -102,18 +104,30 @@ def serve(settings: Settings) -> None:
     else:
         run = uvloop.run
     run(_serve(settings, Notifier.from_environ(os.environ)))
+    _leave()
 
 
 async def _serve(settings: Settings, notifier: Notifier) -> None:
     store = await asyncio.to_thread(open_store, settings.store.url)
+    sources = _sources(settings)
     try:
-        await _run(settings, wire(settings, store), notifier)
+        await _run(settings, wire(settings, store, sources), notifier)
     finally:
+        sources[1].close()
         await store.close()
         _log.info("daemon.stopped")
 
 
-def wire(settings: Settings, store: SqlStore, now: Callable[[], float] = time.time) -> Parts:
+def _leave() -> None:
+    """End now if a call to S3 hangs in its thread: it may for minutes, and all that is ours is on disk."""
+    if any(thread.name.startswith(S3_THREADS) for thread in threading.enumerate()):
+        sys.stdout.flush()
+        os._exit(0)
+
+
+def wire(
+    settings: Settings, store: SqlStore, sources: Sequence[ArtifactSource], now: Callable[[], float] = time.time
+) -> Parts:
     """Connect the parts. Opens the listening socket and reads the keys.
 
     Raises:
@@ -121,7 +135,6 @@ def wire(settings: Settings, store: SqlStore, now: Callable[[], float] = time.ti
     """
     signer = FileSigner.load(_path(settings.trust.trigger_key_file))
     keys = _device_keys(settings, signer)
-    sources = _sources(settings)
     bus = MqttBus(_mqtt(settings), topics.uplink_filters())
     hearing = Hearing(lambda: bus.link, settings.conductor.link_grace_s, now)
     planned, sealed = asyncio.Event(), asyncio.Event()
@@ -258,7 +271,7 @@ def _sight(tx: Any, uri: str, etag: str) -> None:
     tx.sight(uri, etag)
 
 
-def _sources(settings: Settings) -> tuple[FileSource | S3Source, ...]:
+def _sources(settings: Settings) -> tuple[FileSource, S3Source]:
     secret = settings.s3.secret_access_key_file
     s3 = S3Settings(
         endpoint_url=settings.s3.endpoint_url,

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 CHUNK_BYTES: Final = 1 << 20
+THREADS: Final = "s3-call"
 LONGEST_URL_S: Final = 7 * 24 * 3600
 _SCHEME = "s3://"
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}")
@@ -99,7 +100,7 @@ class S3Source:
         self._settings = settings
         self._clock = clock
         self._sleep = sleep
-        self._pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="s3")
+        self._pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix=THREADS)
         self._building = threading.Lock()
         self._built: S3Client | None = None
         self._signing = asyncio.Lock()

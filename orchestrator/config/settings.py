@@ -192,14 +192,12 @@ class Trust(Section):
 
 
 class Download(Section):
-    """How devices get the bytes.
+    """How devices get the bytes: the daemon redirects them to a presigned URL, or serves a local file itself.
 
     Attributes:
-        mode: `redirect` sends them to a presigned URL, `serve` passes the bytes through the daemon.
         presign_lifetime_s: how long a presigned URL works.
     """
 
-    mode: Literal["redirect", "serve"] = "redirect"
     presign_lifetime_s: PresignLifetime = 900.0
 
 

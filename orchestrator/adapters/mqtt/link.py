@@ -69,7 +69,7 @@ class MqttSettings:
     session_expiry_s: int = 86_400
     receive_maximum: int = 4000
     version_5: bool = True
-    connect_timeout_s: float = 10.0
+    connect_timeout_s: float = 5.0
     reconnect_min_s: float = 0.5
     reconnect_max_s: float = 30.0
 

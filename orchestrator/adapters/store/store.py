@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -24,8 +24,10 @@ from orchestrator.adapters.store.devices import SqlRegistry
 from orchestrator.adapters.store.lanes import Writer
 from orchestrator.adapters.store.migrate import migrate
 from orchestrator.adapters.store.outbox import SqlOutbox
+from orchestrator.adapters.store.recent import Recent
 from orchestrator.adapters.store.rollouts import SqlRollouts
 from orchestrator.adapters.store.updates import SqlUpdates
+from orchestrator.core.model import Update
 from orchestrator.errors import OrchestratorError, RequestError, UnavailableError
 from orchestrator.ports import Lane, Tx
 
@@ -47,8 +49,13 @@ _OUR_FAULTS = (IntegrityError, ProgrammingError, DataError)
 class SqlTx(SqlRegistry, SqlCatalogue, SqlRollouts, SqlUpdates, SqlOutbox):
     """One open transaction. Implements `ports.Tx`."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, connection: Connection, recent: Recent | None = None) -> None:
+        SqlUpdates.__init__(self, connection, recent)
+
+    @property
+    def touched(self) -> Collection[Update]:
+        """The updates that were read or written."""
+        return self._touched.values()
 
 
 class SqlStore:
@@ -65,11 +72,12 @@ class SqlStore:
         self._reading = reading
         self._lock = lock
         self._writer = Writer("store-writer")
+        self._recent = Recent()
         self._readers = ThreadPoolExecutor(READERS, "store-reader")
 
     async def transact(self, lane: Lane, work: Callable[[Tx], Result]) -> Result:
         """See `ports.Store.transact`."""
-        return await self._writer.submit(lane, lambda: _run(self._writing, work))
+        return await self._writer.submit(lane, lambda: _run(self._writing, work, self._recent))
 
     async def read(self, work: Callable[[Tx], Result]) -> Result:
         """See `ports.Store.read`."""
@@ -93,14 +101,18 @@ class SqlStore:
             self._lock.close()
 
 
-def _run(engine: Engine, work: Callable[[Tx], Result]) -> Result:
+def _run(engine: Engine, work: Callable[[Tx], Result], recent: Recent | None = None) -> Result:
     try:
         with engine.begin() as connection:
-            return work(SqlTx(connection))
+            tx = SqlTx(connection, recent)
+            result = work(tx)
     except _OUR_FAULTS:
         raise
     except DatabaseError as error:
         raise UnavailableError(f"the database failed: {error.orig}", code="store") from error
+    if recent is not None:
+        recent.commit(tx.touched)
+    return result
 
 
 def open_store(url: str) -> SqlStore:

@@ -10,6 +10,7 @@ from sqlalchemy import insert as plain_insert
 
 from orchestrator.adapters.store import packed, rows
 from orchestrator.adapters.store.dialect import insert
+from orchestrator.adapters.store.recent import Recent
 from orchestrator.adapters.store.schema import reports, updates
 from orchestrator.core.cohort import Member
 from orchestrator.core.model import Rollout, Update, UpdateState
@@ -48,8 +49,10 @@ _NAMED = updates.c.id.in_(packed.given_values())
 class SqlUpdates:
     """Updates in SQL."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, recent: Recent | None = None) -> None:
         self._connection = connection
+        self._recent = recent or Recent()
+        self._touched: dict[int, Update] = {}
 
     def open_updates(self, rollout: Rollout, members: Sequence[Member], rel: int, now: float) -> list[Update]:
         """See `ports.Updates.open_updates`."""
@@ -79,8 +82,20 @@ class SqlUpdates:
 
     def updates(self, update_ids: Iterable[int]) -> dict[int, Update]:
         """See `ports.Updates.updates`."""
-        found = packed.fetch(self._connection, _COLUMNS, _NAMED, sorted(update_ids))
-        return {row[0]: rows.update(row) for row in found}
+        found: dict[int, Update] = {}
+        missing = []
+        for update_id in update_ids:
+            known = self._touched.get(update_id) or self._recent.get(update_id)
+            if known is None:
+                missing.append(update_id)
+            else:
+                found[update_id] = known
+        if missing:
+            rest = packed.fetch(self._connection, _COLUMNS, _NAMED, sorted(missing))
+            fetched = {row[0]: rows.update(row) for row in rest}
+            self._touched.update(fetched)
+            found.update(fetched)
+        return found
 
     def save_updates(self, updates_: Iterable[Update], slots: Iterable[Update] | None = None) -> None:
         """See `ports.Updates.save_updates`."""
@@ -89,6 +104,7 @@ class SqlUpdates:
             return
         values = sorted((rows.update_values(item) for item in changed), key=itemgetter(-1))
         self._connection.execute(_SAVE, packed.pack(values))
+        self._touched.update((item.id, item) for item in changed)
         moved = changed if slots is None else list(slots)
         # Who gives up a slot goes first: another update of the same device may take one in the same batch.
         for flying in (False, True):
