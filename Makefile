@@ -1,5 +1,16 @@
-# make demo | test | check | fix | bench | kill-test | lock | clean
-# Every target does its own set-up: the virtual environment, and mosquitto where root or sudo allows.
+# make demo       the whole system on loopback: a good release goes out, a bad one halts; KEEP=1 leaves it running,
+#                 SEED=n makes other devices the bad ones, SEEDS=n runs the seeds 0 to n-1
+# make test       all tests; PYTEST_ARGS="-k gate -x" for some of them
+# make check      what CI runs: format, lint, strict types, import contract, tests, coverage
+# make static     the same without tests
+# make fix        formats, and mends what the linter can
+# make bench      the benchmarks, each beside its yardstick; BENCH_DEVICES=n and BENCH_ROUNDS=n set the size
+# make kill-test  kills the daemon 2,000 times during rollouts; KILLS=n for another number
+# make lock       new locks after a change of dependencies; needs uv
+# make clean      removes the virtual environment and everything that was made
+#
+# Every target does its own set-up: the virtual environment (PYTHON=python3.12 chooses the interpreter), and mosquitto
+# where root or sudo allows.
 
 KILLS ?= 2000
 UV ?= uv

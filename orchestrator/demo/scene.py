@@ -114,12 +114,8 @@ class Scene:
 
     async def start_daemon(self) -> None:
         """Start `ota serve` and wait until it answers."""
-        with (self.directory / "daemon.log").open("ab") as log:
-            self.daemon = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "orchestrator", "serve", "--config", str(self.config_file)),
-                stdout=log,
-                stderr=log,
-            )
+        await self.spawn_daemon()
+        assert self.daemon is not None
         async with asyncio.timeout(_START_S):
             while True:
                 if self.daemon.returncode is not None:
@@ -128,6 +124,15 @@ class Scene:
                     await self.api("GET", "/status")
                     return
                 await asyncio.sleep(0.05)
+
+    async def spawn_daemon(self) -> None:
+        """Start `ota serve` and do not wait for anything."""
+        with (self.directory / "daemon.log").open("ab") as log:
+            self.daemon = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "orchestrator", "serve", "--config", str(self.config_file)),
+                stdout=log,
+                stderr=log,
+            )
 
     async def kill_daemon(self) -> None:
         """Kill the daemon with SIGKILL."""

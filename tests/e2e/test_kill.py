@@ -79,10 +79,8 @@ class Killer:
         await self.made.kill_daemon()
         if self.random.random() < 0.15 and self.left > 0:
             # Also while it starts: nothing may depend on a start that went through.
-            start = asyncio.create_task(self.made.start_daemon())
-            await asyncio.sleep(self.random.uniform(0.3, 1.5))
-            start.cancel()
-            await asyncio.gather(start, return_exceptions=True)
+            await self.made.spawn_daemon()
+            await asyncio.sleep(self.random.uniform(0.0, 1.5))
             self.left -= 1
             await self.made.kill_daemon()
         await self.made.start_daemon()
@@ -141,6 +139,6 @@ def _judge(seen: Seen, views: list[dict[str, Any]], folder: Path) -> None:
 
 
 def _acknowledged(journal: Path) -> set[tuple[str, str, int]]:
-    """Return the reports that devices saw acknowledged, by PUBACK or by HTTP 2xx."""
+    """Return the reports that devices saw acknowledged, by PUBACK or by HTTP 2xx; progress keeps no line."""
     events = (json.loads(line) for line in journal.read_text().splitlines())
-    return {(e["att"], e["boot"], e["n"]) for e in events if e["event"] == "sent" and "kind" in e}
+    return {(e["att"], e["boot"], e["n"]) for e in events if e["event"] == "sent" and e["kind"] != "progress"}

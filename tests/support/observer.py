@@ -30,7 +30,7 @@ class Seen:
         by_seq: token bytes by sequence number, in order of first sight.
         installs: distinct install tokens by attempt.
         repeats: identical tokens seen again.
-        reports: keys of all reports, (att, boot, n).
+        reports: keys of all reports but progress, (att, boot, n).
         road: every first trigger (rollout, attempt) and every end (None, attempt), in the broker's order.
         faults: what must not happen.
     """
@@ -61,7 +61,8 @@ class Seen:
     def report(self, payload: bytes) -> None:
         """Take a report."""
         report = json.loads(payload)
-        self.reports.add((report["att"], report["boot"], report["n"]))
+        if report["kind"] != "progress":
+            self.reports.add((report["att"], report["boot"], report["n"]))
         if report["kind"] in _ENDS:
             self.road.append((None, report["att"]))
 
