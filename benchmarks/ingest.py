@@ -68,7 +68,7 @@ def _write_load(path: Path, field: Field, number: int) -> None:
             kind=_KINDS[number % len(_KINDS)],
             ver="1.2.3",
             seq=4_000_000_000,
-            pct=50,
+            pct=10 * number % 100,
             boots=7,
             bat=80,
             sha="qx1ZbcDEfghI",

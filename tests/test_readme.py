@@ -10,7 +10,10 @@ from pathlib import Path
 import click
 import pytest
 
+from orchestrator import config
 from orchestrator.cli.main import cli
+from orchestrator.config import Settings
+from orchestrator.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("deploy/*.md")])
@@ -110,3 +113,13 @@ def test_every_make_target_exists(page: Path) -> None:
 def test_the_makefile_explains_every_target() -> None:
     explained = re.findall(r"^# make ([a-z-]+) ", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert set(explained) == set(TARGETS) - {"broker"}
+
+
+def test_the_configuration_of_the_readme_lacks_nothing_but_secrets(tmp_path: Path) -> None:
+    (shown,) = re.findall(r"^```yaml\n(.*?)^```", MANUALS[0].read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    path = tmp_path / "config.yaml"
+    path.write_text(shown)
+    with pytest.raises(ConfigError) as caught:
+        config.load(path, {})
+    lacking = {tuple(fault.partition(": ")[0].split(".")) for fault in caught.value.faults}
+    assert lacking == set(Settings.CREDENTIALS)

@@ -259,7 +259,7 @@ def _plain_alarm(rollout: Rollout, total: Evidence, tally: Tally) -> Reason | No
 def _evidence_text(item: Evidence, tolerated: float) -> str:
     where = f" on {item.stratum}" if item.stratum else ""
     return (
-        f"{item.failures} failures in {item.exposed} devices{where}: the evidence against a failure rate of at most "
+        f"{item.failures} failed of {item.exposed} devices{where}: the evidence against a failure rate of at most "
         f"{tolerated:.2%} is {item.e_value:.3g}, the limit {item.threshold:.3g}"
     )
 
@@ -347,8 +347,9 @@ def _ask(rollout: Rollout, why: Reason, now: float) -> Decision:
 
 
 def _bound_text(bound: Bound) -> str:
+    failed = "1 device" if bound.failures == 1 else f"{bound.failures} devices"
     return (
-        f"{bound.failures} failures in {bound.exposed} devices prove a failure rate of at most {bound.upper:.1%}; "
+        f"{failed} failed or not resolved of {bound.exposed} prove a failure rate of at most {bound.upper:.1%}; "
         f"this stage allows {bound.limit:.1%}"
     )
 

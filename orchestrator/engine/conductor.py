@@ -26,7 +26,7 @@ from orchestrator.ports import Event, Lane, Store, Tx
 
 CHUNK = 2000
 RETRY_S = 1.0
-PACE_S = 0.05
+PACE_S = 0.1
 """Rollouts are stepped at most this often, so that a flood of reports leaves the writer to the reports."""
 IDLE_S = 5.0
 """Rollouts are looked at this often even if nothing seems to have happened."""

@@ -22,6 +22,7 @@ from orchestrator.wire.report import Hello, Kind, Report, State
 REPEAT_AFTER_S = 10.0
 """A device that greets again gets its trigger again, but not more often than this."""
 
+_FACTS = {kind: FactKind(kind.value) for kind in Kind}
 _PROOF = frozenset({Kind.RUNNING, Kind.CONFIRMED, Kind.ROLLED_BACK})
 _LIVE = frozenset(Phase) - rollout_machine.FINISHED
 _MAY_RETURN = (UpdateState.UNREACHED, UpdateState.OFFERED)
@@ -160,7 +161,7 @@ def _is_running(rollout: Rollout | None) -> bool:
 
 def _fact(report: Report) -> Fact:
     return Fact(
-        kind=FactKind(report.kind.value),
+        kind=_FACTS[report.kind],
         attempt=report.attempt,
         code=report.code,
         rel=report.rel,

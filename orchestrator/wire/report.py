@@ -40,6 +40,8 @@ class Kind(StrEnum):
     RECALLED = "recalled"
     TOO_LATE = "too_late"
 
+    __hash__ = str.__hash__  # the enum's own is a Python function
+
 
 class Report(msgspec.Struct, frozen=True, omit_defaults=True):
     """One statement of a device about one attempt.

@@ -107,7 +107,7 @@ def test_a_stage_that_passes_opens_the_next_one() -> None:
     assert decision.wake_at == 100.0
     assert decision.rollout.version == 1
     assert decision.reason.text == (
-        "0 failures in 20 devices prove a failure rate of at most 13.9%; this stage allows 20.0%"
+        "0 devices failed or not resolved of 20 prove a failure rate of at most 13.9%; this stage allows 20.0%"
     )
 
 
@@ -188,14 +188,14 @@ def test_evidence_halts() -> None:
     assert answer(decision) == ("evidence", (VoidQueued(), Recall()))
     assert decision.rollout.version == 2
     assert decision.reason.text.startswith(
-        "3 failures in 18 devices: the evidence against a failure rate of at most 1.00% is"
+        "3 failed of 18 devices: the evidence against a failure rate of at most 1.00% is"
     )
 
 
 def test_evidence_names_the_model_that_halts() -> None:
     rollout = make_rollout(strata=2)
     tally = make_tally({"confirmed": 300}) + make_tally({"failed": 4, "confirmed": 2}, stratum="m2")
-    assert "4 failures in 6 devices on m2:" in step(rollout, tally).reason.text
+    assert "4 failed of 6 devices on m2:" in step(rollout, tally).reason.text
 
 
 @pytest.mark.parametrize("phase", sorted(machine.JUDGED))

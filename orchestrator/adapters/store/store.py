@@ -169,7 +169,9 @@ def sqlite_engine(url: str, *, read_only: bool = False) -> Engine:
     one wrote.
     """
     size = READERS if read_only else 1
-    engine = create_engine(url, pool_size=size, max_overflow=0, connect_args={"check_same_thread": False})
+    # Every transaction here ends by commit or rollback; nothing is left to reset.
+    options: dict[str, Any] = {"pool_size": size, "max_overflow": 0, "pool_reset_on_return": None}
+    engine = create_engine(url, connect_args={"check_same_thread": False}, **options)
     begin = "BEGIN" if read_only else "BEGIN IMMEDIATE"
 
     @event.listens_for(engine, "connect")
