@@ -95,7 +95,12 @@ class Return:
     """Make recalled devices pending again, without burning an attempt."""
 
 
-Effect = Offer | Open | Prepare | VoidQueued | Recall | Return
+@dataclass(frozen=True, slots=True)
+class Carry:
+    """Count devices that are still under way in the new evidence epoch: what they end in is news."""
+
+
+Effect = Offer | Open | Prepare | VoidQueued | Recall | Return | Carry
 
 
 _EFFECTS: dict[Command, tuple[Effect, ...]] = {
@@ -223,7 +228,7 @@ def _resume(rollout: Rollout, actor: str, reason: str, now: float) -> Decision:
         return Decision(move(rollout, P.PREPARING, why, actor, now), (Prepare(),), why)
     resumed = move(rollout, P.RUNNING, why, actor, now)
     if rollout.phase is P.HALTED:
-        resumed = replace(resumed, epoch=rollout.epoch + 1)
+        return Decision(replace(resumed, epoch=rollout.epoch + 1), (Carry(), Return()), why)
     if rollout.phase is P.INCONCLUSIVE:
         resumed = _with_stage(resumed, replace(resumed.current, waived=True))
     return Decision(resumed, (Return(),), why)

@@ -25,6 +25,8 @@ from orchestrator.errors import NotFoundError, UnavailableError
 from orchestrator.ports import Event, Lane, Store, Tx
 
 CHUNK = 2000
+KEPT = 50_000
+"""Candidates that are kept beyond twice the wanted ones before they are cut."""
 RETRY_S = 1.0
 PACE_S = 0.1
 """Rollouts are stepped at most this often, so that a flood of reports leaves the writer to the reports."""
@@ -58,6 +60,7 @@ class Conductor:
         self._planned = planned
         self._dirty: set[int] = set()
         self._wake_at: dict[int, float] = {}
+        self._look_at = 0.0
         self._woken = asyncio.Event()
 
     def changed(self, rollout_ids: set[int]) -> None:
@@ -91,8 +94,9 @@ class Conductor:
                 async with asyncio.timeout(timeout_s):
                     await self._woken.wait()
             except TimeoutError:
-                await self._wake_due()
+                pass
             self._woken.clear()
+            await self._wake_due()
             dirty, self._dirty = self._dirty, set()
             for rollout_id in sorted(dirty):
                 await self._advance_safely(rollout_id)
@@ -133,13 +137,12 @@ class Conductor:
 
     async def _wake_due(self) -> None:
         now = self._now()
-        due = {rollout_id for rollout_id, at in self._wake_at.items() if at <= now}
-        if due:
-            self._dirty |= due
-        else:
+        self._dirty |= {rollout_id for rollout_id, at in self._wake_at.items() if at <= now}
+        if asyncio.get_running_loop().time() >= self._look_at:
             await self._wake_all()
 
     async def _wake_all(self) -> None:
+        self._look_at = asyncio.get_running_loop().time() + IDLE_S
         try:
             active = await self._store.read(lambda tx: tx.rollouts(_ACTIVE))
         except UnavailableError as error:
@@ -162,7 +165,10 @@ class Conductor:
         above = await self._store.read(lambda tx: tx.highest_rank(rollout.id))
         candidates: list[Member] = []
         async for chunk in _chunks(self._store, rollout):
-            candidates = cohort.cut([*candidates, *chunk], above, count)
+            candidates += [member for member in chunk if member.rank > above]
+            if len(candidates) > 2 * count + KEPT:
+                candidates = await asyncio.to_thread(cohort.cut, candidates, above, count)
+        candidates = await asyncio.to_thread(cohort.cut, candidates, above, count)
         for start in range(0, len(candidates), CHUNK):
             piece = partial(
                 _open_piece, rollout_id=rollout.id, members=candidates[start : start + CHUNK], now=self._now()

@@ -124,7 +124,13 @@ class Dispatcher:
         )
         sent = [parcel.id for parcel, result in zip(parcels, results, strict=True) if result is None]
         self.published += len(sent)
-        failed = next((result for result in results if isinstance(result, BaseException)), None)
+        refused = [parcel for parcel, result in zip(parcels, results, strict=True) if _is_refusal(result)]
+        if refused:
+            # The device may hear of it when it says hello; what one message is refused for must not stop the others.
+            _log.error("deliveries.refused", count=len(refused), example=refused[0].device_id)
+            unknown = [parcel.id for parcel in refused]
+            await self._store.transact(Lane.OPERATOR, lambda tx: tx.settle(unknown, DeliveryState.UNKNOWN, self._now()))
+        failed = next((item for item in results if isinstance(item, BaseException) and not _is_refusal(item)), None)
         if failed is None:
             return sent
         await self._store.transact(Lane.OPERATOR, lambda tx: tx.settle(sent, DeliveryState.SENT, self._now()))
@@ -143,6 +149,10 @@ def _renew(tx: Tx, stale: Sequence[Parcel], now: float) -> None:
         update = updates[parcel.update_id]
         if update.state is _AWAITS[parcel.kind]:
             tx.plan(parcel.kind, [update], parcel.rollout_version, now, push=True)
+
+
+def _is_refusal(result: BaseException | None) -> bool:
+    return isinstance(result, UnavailableError) and result.code == "publish_refused"
 
 
 def _sort_out(tx: Tx, now: float) -> list[Parcel]:

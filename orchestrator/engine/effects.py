@@ -9,6 +9,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from orchestrator.core import rollout as machine
 from orchestrator.core import update as update_machine
@@ -39,6 +40,8 @@ def carry_out(tx: Tx, rollout: Rollout, effect: machine.Effect, now: float) -> b
             withdraw(tx, rollout, now)
         case machine.Recall():
             recall(tx, rollout, tx.updates_in(rollout.id, _RECALLABLE), now)
+        case machine.Carry():
+            carry(tx, rollout)
         case machine.Return():
             recalled = tx.updates_in(rollout.id, (UpdateState.RECALLED,))
             fold(tx, [(item, Fact(FactKind.RETURN)) for item in recalled], now, Recorded())
@@ -70,6 +73,14 @@ def recall(tx: Tx, rollout: Rollout, updates: Sequence[Update], now: float) -> N
     tx.plan(DeliveryKind.CANCEL, [recalled[item.id] for item in updates], rollout.version, now, push=True)
 
 
+def carry(tx: Tx, rollout: Rollout) -> None:
+    """Count the devices that are under way in the rollout's present epoch."""
+    under_way = tx.updates_in(rollout.id, IN_FLIGHT)
+    carried = [replace(item, epoch=rollout.epoch) for item in under_way]
+    tx.save_updates(carried, ())
+    tx.change_tallies(rollout.id, update_machine.tally_changes(zip(under_way, carried, strict=True)))
+
+
 def open_members(tx: Tx, rollout: Rollout, members: Sequence[Member], rel: int, now: float) -> int:
     """Take devices into the current stage and supersede what they have not begun elsewhere.
 
@@ -91,12 +102,17 @@ def _supersede(tx: Tx, rollout: Rollout, updates: Sequence[Update], now: float) 
     Returns:
         Those of the updates that a newer rollout owns; they are closed.
     """
+    over = {item.id for item in tx.rollouts(machine.FINISHED)}
     live = [
         item
         for item in tx.updates_of([item.device_id for item in updates], _NOT_BEGUN | IN_FLIGHT)
         if item.rollout_id != rollout.id
     ]
-    owned = {item.device_id for item in live if item.rollout_id > rollout.id}
+    owned = {
+        item.device_id
+        for item in live
+        if item.rollout_id > rollout.id and (item.state in IN_FLIGHT or item.rollout_id not in over)
+    }
     older = [item for item in live if item.rollout_id < rollout.id and item.state in _NOT_BEGUN]
     taken = [item for item in updates if item.device_id in owned]
     fold(tx, [(item, Fact(FactKind.SUPERSEDE)) for item in (*older, *taken)], now, Recorded())

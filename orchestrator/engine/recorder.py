@@ -29,6 +29,7 @@ from orchestrator.wire.topics import Channel, parse_uplink
 Saying = Report | Hello | State
 SILENCE_CHUNK = 500
 RETRY_S = 1.0
+LOG_EVERY_S = 60.0
 LOOK_SHARE = 20
 """Looking for passed deadlines may take one part in so many of the time."""
 
@@ -95,6 +96,8 @@ class Recorder:
         self._planned = planned
         self._waiting: deque[tuple[Saying, asyncio.Future[None]]] = deque()
         self._posted = asyncio.Event()
+        self._behind = False
+        self._log_again_at: dict[str, float] = {}
         self.counts: Counter[str] = Counter()
 
     async def submit(self, saying: Saying) -> None:
@@ -135,6 +138,7 @@ class Recorder:
         while True:
             messages, stored = await handed.get()
             await stored
+            self._behind = len(messages) >= self._settings.batch
             self._bus.ack(messages)
             self.counts["acknowledged"] += len(messages)
 
@@ -163,9 +167,12 @@ class Recorder:
             took_s = loop.time() - started
 
     async def judge_silence_once(self) -> int:
-        """Judge the deadlines that have passed, unless nobody could be heard; returns in how many pieces."""
+        """Judge the deadlines that have passed; returns in how many pieces.
+
+        Nothing is judged while nobody could be heard, or while reports wait that may break the silence.
+        """
         judged = 0
-        while self._hearing():
+        while self._hearing() and not self._behind:
             judge = partial(record_silence, now=self._now(), limit=SILENCE_CHUNK)
             done = await self._store.transact(Lane.REPORTS, judge)
             self._report(done)
@@ -183,9 +190,18 @@ class Recorder:
         except PayloadError as error:
             if message.retained and not message.payload:
                 return None
-            self.counts[f"refused_{error.code}"] += 1
-            _log.warning("message.refused", topic=message.topic[:120], code=error.code, error=error.message[:200])
+            self._note_refused(message, error)
             return None
+
+    def _note_refused(self, message: Message, error: PayloadError) -> None:
+        """Count every refusal; log one a minute for each code, so that one device cannot fill the disk."""
+        self.counts[f"refused_{error.code}"] += 1
+        now = asyncio.get_running_loop().time()
+        if now >= self._log_again_at.get(error.code, 0.0):
+            self._log_again_at[error.code] = now + LOG_EVERY_S
+            counted = self.counts[f"refused_{error.code}"]
+            detail = {"topic": message.topic[:120], "error": error.message[:200]}
+            _log.warning("message.refused", code=error.code, counted=counted, **detail)
 
     async def _store_surely(self, sayings: Sequence[Saying]) -> None:
         """Store a batch, however long the store is away."""
@@ -193,6 +209,7 @@ class Recorder:
             try:
                 await self._record(sayings)
             except UnavailableError as error:
+                self._behind = True
                 _log.error("store.unavailable", error=error.message)
                 await asyncio.sleep(RETRY_S)
             except Exception:

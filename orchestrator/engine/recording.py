@@ -9,7 +9,7 @@ Rules:
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.core import rollout as rollout_machine
@@ -24,6 +24,7 @@ REPEAT_AFTER_S = 10.0
 
 _FACTS = {kind: FactKind(kind.value) for kind in Kind}
 _PROOF = frozenset({Kind.RUNNING, Kind.CONFIRMED, Kind.ROLLED_BACK})
+_EXPOSED = (DeliveryState.CLAIMED, DeliveryState.SENT, DeliveryState.UNKNOWN)
 _LIVE = frozenset(Phase) - rollout_machine.FINISHED
 _MAY_RETURN = (UpdateState.UNREACHED, UpdateState.OFFERED)
 
@@ -124,13 +125,11 @@ def _record_reports(tx: Tx, reports: Sequence[Report], now: float, done: Recorde
         update = updates.get(report.update_id)
         if update is None or update.device_id != report.dev:
             done.ignored["unknown_attempt"] += 1
-        elif update.state is UpdateState.PENDING:
-            done.ignored["not_offered"] += 1  # not stored either: the device will say it again when it is offered
         else:
             accepted.append((update, report))
     fresh = _drop_repeated(tx, accepted, now)
     done.ignored["repeated"] += len(accepted) - len(fresh)
-    changed = fold(tx, [(update, _fact(report)) for update, report in fresh], now, done)
+    changed = fold(tx, _facts(tx, fresh), now, done)
     _return_late_answers(tx, updates, changed, now, done)
     tx.mark_running((report for _, report in fresh if report.kind in _PROOF and report.rel is not None), now)
 
@@ -140,6 +139,18 @@ def _drop_repeated(tx: Tx, accepted: Sequence[tuple[Update, Report]], now: float
     lasting = [report for _, report in accepted if report.kind is not Kind.PROGRESS]
     news = iter(tx.add_reports(lasting, now))
     return [pair for pair in accepted if pair[1].kind is Kind.PROGRESS or next(news)]
+
+
+def _facts(tx: Tx, fresh: Iterable[tuple[Update, Report]]) -> Iterator[tuple[Update, Fact]]:
+    for update, report in fresh:
+        if update.state is UpdateState.PENDING and _was_exposed(tx, update):
+            yield update, Fact(FactKind.OFFER)  # it speaks of a trigger that it did get, before it was pending again
+        yield update, _fact(report)
+
+
+def _was_exposed(tx: Tx, update: Update) -> bool:
+    sent = any(item.kind is DeliveryKind.INSTALL and item.state in _EXPOSED for item in tx.parcels(update.id))
+    return sent and not tx.updates_of([update.device_id], IN_FLIGHT)
 
 
 def _return_late_answers(
@@ -182,6 +193,19 @@ def _greet_again(tx: Tx, device_ids: set[str], now: float, done: Recorded) -> No
             by_rollout[item.rollout_id].append(item)
     for rollout_id, items in by_rollout.items():
         done.planned |= reissue(tx, rollout_id, items, now)
+    done.planned |= _recall_again(tx, device_ids, now)
+
+
+def _recall_again(tx: Tx, device_ids: set[str], now: float) -> bool:
+    """A device that is back before it answered its recall gets it again, whatever became of the rollout."""
+    missed = [
+        item for item in tx.updates_of(device_ids, (UpdateState.RECALLING,)) if _is_missed(tx.parcels(item.id), now)
+    ]
+    for item in missed:
+        rollout = tx.rollout(item.rollout_id)
+        assert rollout is not None, "an update always belongs to a rollout"
+        tx.plan(DeliveryKind.CANCEL, [item], rollout.version, now, push=True)
+    return bool(missed)
 
 
 def reissue(tx: Tx, rollout_id: int, updates: Sequence[Update], now: float) -> bool:

@@ -37,7 +37,7 @@ class HttpServer:
         self._socket = _listen(host, port)
         config = uvicorn.Config(
             app,
-            http="httptools",
+            http="h11",  # the parser that bounds what a stranger may send as headers
             lifespan="off",
             log_config=None,
             log_level="warning",

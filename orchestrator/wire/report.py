@@ -21,7 +21,7 @@ MAX_REPORT_BYTES = 2048
 _ATTEMPT = re.compile(r"[1-9][0-9]{0,17}\.[1-9][0-9]{0,3}")
 _CODE = re.compile(r"[a-z][a-z0-9_]{0,47}")
 
-Short = Annotated[str, msgspec.Meta(max_length=64)]
+Short = Annotated[str, msgspec.Meta(max_length=64, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Counter = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
 
 

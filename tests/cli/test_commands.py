@@ -32,7 +32,7 @@ async def _stock(running: House) -> None:
     site = running.site
     await site.release()
     await site.enrol("d1", "d2", "d3")
-    await site.as_device("d2", "POST", "/api/v1/hello", content=encode(Hello(1, "d2", "m1", ver=HOSTILE, rel=1)))
+    await site.as_device("d2", "POST", "/api/v1/hello", content=encode(Hello(1, "d2", "m1", ver="\u202eevil", rel=1)))
     await site.roll_out()
     (update,) = await site.plant.store.read(lambda tx: tx.updates_of(["d2"]))
     failed = make_report(update, Kind.FAILED, code="crash_loop", msg=HOSTILE)
@@ -84,7 +84,7 @@ def test_what_devices_say_cannot_steer_the_terminal(daemon: House) -> None:
         text = daemon.well(*words)
         assert "\x1b" not in text
         assert "\u202e" not in text
-        assert "\\x1b[2J\\u202eevil" in text
+        assert "\\u202eevil" in text
     assert "said failed crash_loop \\x1b" in daemon.well("device", "explain", "d2")
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.core import rollout as machine
 from orchestrator.core.model import Phase, Rollout, Stage
-from orchestrator.core.rollout import TABLE, Command, Prepare, Recall, Return, VoidQueued
+from orchestrator.core.rollout import TABLE, Carry, Command, Prepare, Recall, Return, VoidQueued
 from orchestrator.errors import ConflictError, RequestError
 from tests.support.builders import REST, make_draft, make_plan, make_rollout, make_tally
 
@@ -80,7 +80,7 @@ def test_every_other_command_is_refused_and_says_what_is_possible(phase: Phase, 
         (P.INCONCLUSIVE, C.HALT, (VoidQueued(), Recall())),
         (P.HALTED, C.ABORT, (VoidQueued(), Recall())),
         (P.PAUSED, C.RESUME, (Return(),)),
-        (P.HALTED, C.RESUME, (Return(),)),
+        (P.HALTED, C.RESUME, (Carry(), Return())),
     ],
 )
 def test_effects(phase: Phase, command: Command, effects: tuple[machine.Effect, ...]) -> None:

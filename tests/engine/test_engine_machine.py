@@ -275,7 +275,7 @@ class Engine(RuleBasedStateMachine):
             now, updates = self.do(self.it.rollout(rollout.id)), self.do(self.it.updates(rollout))
             event(f"ended {now.phase} {now.reason.code}")
             assert now.phase in machine.FINISHED or now.reason.code in WAITS_FOR_A_PERSON[now.phase], now
-            assert not [item for item in updates if item.state in IN_FLIGHT]
+            assert [item for item in updates if item.state in IN_FLIGHT] == [], now.phase
             assert now.phase is not Phase.DONE or not [item for item in updates if item.state is UpdateState.PENDING]
         self.tallies_equal_the_recount_and_no_stage_takes_too_many()
 

@@ -42,3 +42,18 @@ def test_another_link_is_a_broken_link_even_if_nobody_saw_it_break() -> None:
     assert line.hearing() is True
     line.number = 0
     assert line.hearing() is False
+
+
+def test_a_time_in_which_nobody_listened_is_a_broken_link() -> None:
+    clock, running = Clock(), Clock()
+    hearing = Hearing(lambda: 1, 30.0, clock, running)
+    hearing()
+    clock.advance(30.0)
+    running.advance(4.0)
+    assert hearing()
+    clock.advance(600.0)
+    running.advance(600.0)  # the machine was paused
+    assert not hearing()
+    clock.advance(30.0)
+    running.advance(1.0)
+    assert hearing()

@@ -72,7 +72,7 @@ class MemoryBus:
         if not self._link:
             raise UnavailableError("the link to the broker is down")
         if topic in self.refused:
-            raise UnavailableError("the broker refused it")
+            raise UnavailableError("the broker refused it", code="publish_refused")
         self.published.append((topic, payload, expiry_s))
         if self.lose_acks_after is not None:
             self.lose_acks_after -= 1

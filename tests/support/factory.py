@@ -134,7 +134,7 @@ class Plant:
         given, bus, clock = self.settings, self.bus, self.clock
         self.store = Away(open_sqlite(self.folder))
         self.planned, self.sealed, self.idle = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        self.hearing = Hearing(lambda: bus.link, given.grace_s, clock)
+        self.hearing = Hearing(lambda: bus.link, given.grace_s, clock, monotonic=float)
         self.hearing()
         self.conductor = Conductor(self.store, clock, self.hearing, self.planned.set)
         self.recorder = Recorder(

@@ -128,3 +128,13 @@ async def test_beyond_the_most_connections_callers_get_503() -> None:
         assert (await second.get(f"{origin}/quick")).status_code == 503
         house.leave.set()
         assert (await asking).status_code == 200
+
+
+async def test_headers_without_end_are_cut_off() -> None:
+    async with served(House()) as (origin, _):
+        reader, writer = await asyncio.open_connection(HOST, int(origin.rpartition(":")[2]))
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * 100_000)
+        await writer.drain()
+        answer = await asyncio.wait_for(reader.read(1024), 10)
+        writer.close()
+    assert answer.startswith(b"HTTP/1.1 400")

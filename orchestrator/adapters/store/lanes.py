@@ -3,6 +3,7 @@
 Rules:
 - A piece of work is one transaction; its future resolves only after the commit returned.
 - Work never waits for anything but the database, so the next lane-0 command is at most one batch away.
+- The last lane is not starved: after a few others one piece of it gets its turn.
 - A closed writer finishes what it has and refuses the rest.
 """
 
@@ -20,6 +21,10 @@ from orchestrator.errors import UnavailableError
 Result = TypeVar("Result")
 
 
+PATIENCE = 8
+"""Pieces of other lanes after which the oldest piece of the last lane goes first."""
+
+
 class Writer:
     """Runs functions one at a time in its own thread, lowest lane first."""
 
@@ -27,6 +32,7 @@ class Writer:
         self._condition = threading.Condition()
         self._heap: list[tuple[int, int, Callable[[], None]]] = []
         self._order = itertools.count()
+        self._passed_over = 0
         self._closed = False
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
@@ -69,8 +75,18 @@ class Writer:
                     if self._closed:
                         return
                     self._condition.wait()
-                _, _, run = heapq.heappop(self._heap)
+                run = self._next()
             run()
+
+    def _next(self) -> Callable[[], None]:
+        last = max(lane for lane, _, _ in self._heap)
+        first = self._heap[0]
+        if first[0] < last and self._passed_over >= PATIENCE:
+            first = min(item for item in self._heap if item[0] == last)
+        self._passed_over = self._passed_over + 1 if first[0] < last else 0
+        self._heap.remove(first)
+        heapq.heapify(self._heap)
+        return first[2]
 
 
 def _finish(future: asyncio.Future[Any], result: object) -> None:

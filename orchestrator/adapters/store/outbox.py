@@ -10,7 +10,7 @@ from sqlalchemy import insert as plain_insert
 
 from orchestrator.adapters.store import rows
 from orchestrator.adapters.store.dialect import insert
-from orchestrator.adapters.store.schema import counters, deliveries, rollouts, updates
+from orchestrator.adapters.store.schema import WAITING, counters, deliveries, rollouts, updates
 from orchestrator.core.model import Update, UpdateState
 from orchestrator.ports import DeliveryKind, DeliveryState, Parcel
 
@@ -54,14 +54,14 @@ class SqlOutbox:
 
     def planned(self, limit: int) -> list[Parcel]:
         """See `ports.Outbox.planned`."""
-        query = select(deliveries).where(deliveries.c.state == DeliveryState.PLANNED.value, _IS_CURRENT)
+        query = select(deliveries).where(WAITING, deliveries.c.state == DeliveryState.PLANNED.value, _IS_CURRENT)
         recalls_first = deliveries.c.kind != DeliveryKind.CANCEL.value
         return self._parcels(query.order_by(recalls_first, deliveries.c.id).limit(limit))
 
     def sealed_waiting(self) -> int:
         """See `ports.Outbox.sealed_waiting`."""
         sealed = deliveries.c.state == DeliveryState.SEALED.value
-        query = select(func.count()).where(sealed, deliveries.c.push, _IS_CURRENT)
+        query = select(func.count()).where(WAITING, sealed, deliveries.c.push, _IS_CURRENT)
         return int(self._connection.scalar(query) or 0)
 
     def reserve(self, count: int) -> int:
@@ -95,7 +95,7 @@ class SqlOutbox:
         """See `ports.Outbox.claim`."""
         query = (
             select(deliveries)
-            .where(deliveries.c.state == DeliveryState.SEALED.value, deliveries.c.push, _IS_CURRENT)
+            .where(WAITING, deliveries.c.state == DeliveryState.SEALED.value, deliveries.c.push, _IS_CURRENT)
             .order_by(deliveries.c.seq)
             .limit(limit)
         )
@@ -112,7 +112,7 @@ class SqlOutbox:
 
     def claimed(self) -> list[Parcel]:
         """See `ports.Outbox.claimed`."""
-        query = select(deliveries).where(deliveries.c.state == DeliveryState.CLAIMED.value)
+        query = select(deliveries).where(WAITING, deliveries.c.state == DeliveryState.CLAIMED.value)
         return self._parcels(query.order_by(deliveries.c.seq))
 
     def withdraw(self, rollout_id: int) -> list[int]:
@@ -120,7 +120,7 @@ class SqlOutbox:
         statement = (
             update(deliveries)
             .where(deliveries.c.rollout_id == rollout_id, deliveries.c.kind == DeliveryKind.INSTALL.value)
-            .where(deliveries.c.state.in_(_QUEUED))
+            .where(WAITING, deliveries.c.state.in_(_QUEUED))
             .values(state=DeliveryState.VOID.value)
             .returning(deliveries.c.update_id, deliveries.c.attempt)
         )

@@ -223,6 +223,8 @@ deliveries = Table(
     Column("token_hash", Text, nullable=False),
 )
 
+WAITING = text("deliveries.state IN ('planned', 'sealed', 'claimed')")
+"""Deliveries that are not settled. A query must say just this for SQLite to use the index of the few among the many."""
 _WAITING = text("state IN ('planned', 'sealed', 'claimed')")
 Index("ix_deliveries_waiting", deliveries.c.state, deliveries.c.seq, sqlite_where=_WAITING, postgresql_where=_WAITING)
 

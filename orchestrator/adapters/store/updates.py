@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from operator import itemgetter
 
-from sqlalchemy import Connection, and_, exists, func, select, tuple_, update
+from sqlalchemy import Connection, and_, exists, func, select, text, tuple_, update
 from sqlalchemy import insert as plain_insert
 
 from orchestrator.adapters.store import packed, rows
@@ -120,7 +120,8 @@ class SqlUpdates:
         busy = exists().where(other.c.flight == updates.c.device_id)
         query = (
             select(*_COLUMNS)
-            .where(updates.c.rollout_id == rollout_id, updates.c.state == UpdateState.PENDING.value, ~busy)
+            .with_hint(updates, "INDEXED BY ix_updates_pending", "sqlite")
+            .where(updates.c.rollout_id == rollout_id, text("updates.state = 'pending'"), ~busy)
             .order_by(updates.c.rank)
             .limit(limit)
         )
@@ -157,7 +158,16 @@ class SqlUpdates:
     def add_reports(self, reports_: Sequence[Report], now: float) -> list[bool]:
         """See `ports.Updates.add_reports`."""
         values = [
-            (item.update_id, item.attempt, item.boot, item.n, now, item.kind.value, item.code, item.msg)
+            (
+                item.update_id,
+                item.attempt,
+                item.boot,
+                item.n,
+                now,
+                item.kind.value,
+                item.code,
+                item.msg.replace("\0", ""),
+            )
             for item in reports_
         ]
         first = {row[:_KEY_SIZE]: place for place, row in reversed(list(enumerate(values)))}
@@ -165,7 +175,7 @@ class SqlUpdates:
         if rows_ and self._connection.execute(_INSERT_REPORTS, packed.pack(rows_)).rowcount != len(rows_):
             # Most batches hold no repetition. In this one, what was there before has another time.
             for known in packed.fetch(self._connection, _KEY, and_(_STORED, reports.c.at != now), list(first)):
-                del first[tuple(known)]
+                first.pop(tuple(known), None)
         places = set(first.values())
         return [place in places for place in range(len(values))]
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from functools import partial
 
 import pytest
 
-from orchestrator.adapters.store.lanes import Writer
+from orchestrator.adapters.store.lanes import PATIENCE, Writer
 from orchestrator.errors import UnavailableError
 
 
@@ -56,3 +57,17 @@ async def test_a_closed_writer_takes_nothing() -> None:
     await asyncio.to_thread(writer.close)
     with pytest.raises(UnavailableError, match="the store is closed"):
         await writer.submit(0, lambda: 1)
+
+
+async def test_the_last_lane_gets_its_turn_in_a_flood() -> None:
+    writer = Writer("test")
+    order: list[int] = []
+    gate = threading.Event()
+    first = asyncio.create_task(writer.submit(0, gate.wait))
+    await asyncio.sleep(0)
+    jobs = [asyncio.create_task(writer.submit(lane, partial(order.append, lane))) for lane in [2] + [1] * 20]
+    await asyncio.sleep(0)
+    gate.set()
+    await asyncio.gather(first, *jobs)
+    await asyncio.to_thread(writer.close)
+    assert order.index(2) <= PATIENCE
