@@ -37,7 +37,8 @@ from orchestrator.sim.unit import Phase, Unit
 from orchestrator.verifier import Refused, Verdict, verify
 from orchestrator.wire.report import Kind, Report
 
-MAX_TRIES = 8
+MAX_TRIES = 50
+LONGEST_PAUSE = 3  # the pause between two tries doubles so many times
 
 _NOT_BEGUN = (Phase.WAITING, Phase.DOWNLOADING, Phase.DOWNLOADED)
 _POWERED = (Phase.IDLE, *_NOT_BEGUN, Phase.INSTALLING, Phase.TESTING)
@@ -253,7 +254,7 @@ def _again(turn: Turn, code: str, *, final: bool) -> None:
     if final or turn.unit.tries >= MAX_TRIES:
         _fail(turn, code)
     else:
-        turn.enter(Phase.WAITING, turn.unit.profile.pace.retry_s * 2**turn.unit.tries)
+        turn.enter(Phase.WAITING, turn.unit.profile.pace.retry_s * 2 ** min(turn.unit.tries, LONGEST_PAUSE))
 
 
 def _fail(turn: Turn, code: str) -> None:
