@@ -179,6 +179,13 @@ class DeliveryState(StrEnum):
     UNKNOWN = "unknown"
 
 
+QUEUED = (DeliveryState.PLANNED, DeliveryState.SEALED)
+"""States of a delivery that can still be withdrawn."""
+
+EXPOSED = (DeliveryState.CLAIMED, DeliveryState.SENT, DeliveryState.UNKNOWN)
+"""States of a delivery that may have reached its device."""
+
+
 @dataclass(frozen=True, slots=True)
 class Parcel:
     """One delivery: a signed trigger or recall on its way to one device.

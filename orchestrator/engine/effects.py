@@ -17,14 +17,12 @@ from orchestrator.core.cohort import Member
 from orchestrator.core.model import Delivery, Rollout, Update, UpdateState
 from orchestrator.core.update import IN_FLIGHT, Fact, FactKind
 from orchestrator.engine.recording import Recorded, fold
-from orchestrator.ports import DeliveryKind, DeliveryState, Tx
+from orchestrator.ports import EXPOSED, QUEUED, DeliveryKind, DeliveryState, Tx
 
 _RECALLABLE = (UpdateState.OFFERED, UpdateState.ACCEPTED, UpdateState.DOWNLOADED)
 _NOT_BEGUN = frozenset(
     {UpdateState.PENDING, UpdateState.UNREACHED, UpdateState.REFUSED, UpdateState.RECALLED, UpdateState.OFFERED}
 )
-_QUEUED = (DeliveryState.PLANNED, DeliveryState.SEALED)
-_EXPOSED = (DeliveryState.CLAIMED, DeliveryState.SENT, DeliveryState.UNKNOWN)
 
 
 def carry_out(tx: Tx, rollout: Rollout, effect: machine.Effect, now: float) -> bool:
@@ -124,5 +122,5 @@ def _supersede(tx: Tx, rollout: Rollout, updates: Sequence[Update], now: float) 
 def _recall_needed(tx: Tx, update: Update, now: float) -> bool:
     """Void the triggers of an update that are still queued; says whether another one may have reached the device."""
     parcels = [item for item in tx.parcels(update.id) if item.kind is DeliveryKind.INSTALL]
-    tx.settle([item.id for item in parcels if item.state in _QUEUED], DeliveryState.VOID, now)
-    return any(item.state in _EXPOSED for item in parcels)
+    tx.settle([item.id for item in parcels if item.state in QUEUED], DeliveryState.VOID, now)
+    return any(item.state in EXPOSED for item in parcels)

@@ -16,7 +16,7 @@ from orchestrator.core import rollout as rollout_machine
 from orchestrator.core import update as machine
 from orchestrator.core.model import Delivery, Phase, Rollout, Update, UpdateState
 from orchestrator.core.update import IN_FLIGHT, Context, Fact, FactKind, Ignored
-from orchestrator.ports import DeliveryKind, DeliveryState, Parcel, Tx
+from orchestrator.ports import EXPOSED, DeliveryKind, DeliveryState, Parcel, Tx
 from orchestrator.wire.report import Hello, Kind, Report, State
 
 REPEAT_AFTER_S = 10.0
@@ -24,7 +24,6 @@ REPEAT_AFTER_S = 10.0
 
 _FACTS = {kind: FactKind(kind.value) for kind in Kind}
 _PROOF = frozenset({Kind.RUNNING, Kind.CONFIRMED, Kind.ROLLED_BACK})
-_EXPOSED = (DeliveryState.CLAIMED, DeliveryState.SENT, DeliveryState.UNKNOWN)
 _LIVE = frozenset(Phase) - rollout_machine.FINISHED
 _MAY_RETURN = (UpdateState.UNREACHED, UpdateState.OFFERED)
 
@@ -149,7 +148,7 @@ def _facts(tx: Tx, fresh: Iterable[tuple[Update, Report]]) -> Iterator[tuple[Upd
 
 
 def _was_exposed(tx: Tx, update: Update) -> bool:
-    sent = any(item.kind is DeliveryKind.INSTALL and item.state in _EXPOSED for item in tx.parcels(update.id))
+    sent = any(item.kind is DeliveryKind.INSTALL and item.state in EXPOSED for item in tx.parcels(update.id))
     return sent and not tx.updates_of([update.device_id], IN_FLIGHT)
 
 

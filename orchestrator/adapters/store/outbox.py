@@ -12,11 +12,9 @@ from orchestrator.adapters.store import rows
 from orchestrator.adapters.store.dialect import insert
 from orchestrator.adapters.store.schema import WAITING, counters, deliveries, rollouts, updates
 from orchestrator.core.model import Update, UpdateState
-from orchestrator.ports import DeliveryKind, DeliveryState, Parcel
+from orchestrator.ports import EXPOSED, QUEUED, DeliveryKind, DeliveryState, Parcel
 
 _SEQ = "seq"
-_QUEUED = (DeliveryState.PLANNED.value, DeliveryState.SEALED.value)
-_EXPOSED = (DeliveryState.CLAIMED.value, DeliveryState.SENT.value, DeliveryState.UNKNOWN.value)
 _IS_CURRENT = or_(
     deliveries.c.kind == DeliveryKind.CANCEL.value,
     exists().where(rollouts.c.id == deliveries.c.rollout_id, rollouts.c.version == deliveries.c.rollout_version),
@@ -120,7 +118,7 @@ class SqlOutbox:
         statement = (
             update(deliveries)
             .where(deliveries.c.rollout_id == rollout_id, deliveries.c.kind == DeliveryKind.INSTALL.value)
-            .where(WAITING, deliveries.c.state.in_(_QUEUED))
+            .where(WAITING, deliveries.c.state.in_(QUEUED))
             .values(state=DeliveryState.VOID.value)
             .returning(deliveries.c.update_id, deliveries.c.attempt)
         )
@@ -133,7 +131,7 @@ class SqlOutbox:
             select(deliveries.c.update_id, deliveries.c.attempt)
             .join(updates, updates.c.id == deliveries.c.update_id)
             .where(deliveries.c.rollout_id == rollout_id, deliveries.c.kind == DeliveryKind.INSTALL.value)
-            .where(deliveries.c.state.in_(_EXPOSED), present)
+            .where(deliveries.c.state.in_(EXPOSED), present)
         )
         voided -= {(row.update_id, row.attempt) for row in self._connection.execute(exposed)}
         return sorted(update_id for update_id, _ in voided)
@@ -152,7 +150,7 @@ class SqlOutbox:
         if self._connection.execute(statement).rowcount:
             return True
         query = select(deliveries.c.state).where(deliveries.c.id == parcel_id)
-        return self._connection.scalar(query) in _EXPOSED
+        return self._connection.scalar(query) in EXPOSED
 
     def _parcels(self, query: Select[tuple[Any, ...]]) -> list[Parcel]:
         return [rows.parcel(row) for row in self._connection.execute(query)]
