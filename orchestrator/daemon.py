@@ -12,6 +12,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import os
 import signal
 import sys
@@ -96,6 +97,7 @@ def serve(settings: Settings) -> None:
         OrchestratorError: it cannot start; the text says why.
     """
     logs.configure(settings.log.level, settings.log.format, sys.stdout)
+    faulthandler.enable()  # a crash in native code leaves the stack of every thread in the journal
     sys.setswitchinterval(SWITCH_S)
     try:
         import uvloop

@@ -119,7 +119,8 @@ class Scene:
         async with asyncio.timeout(_START_S):
             while True:
                 if self.daemon.returncode is not None:
-                    raise UnavailableError(f"the daemon did not start; see {self.directory / 'daemon.log'}")
+                    ended = f"the daemon did not start (exit code {self.daemon.returncode})"
+                    raise UnavailableError(f"{ended}; see {self.directory / 'daemon.log'}")
                 with contextlib.suppress(UnavailableError):
                     await self.api("GET", "/status")
                     return

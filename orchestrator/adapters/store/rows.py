@@ -3,6 +3,8 @@
 Rules:
 - One function per direction and noun; nothing else knows column names.
 - Lists and nested data are JSON that we wrote ourselves; what does not decode is a damaged database.
+- Decoders are made here, while one thread imports us. msgspec publishes what it knows of a dataclass before it is
+  complete, so that two threads which meet a type for the first time together crash the process.
 """
 
 from __future__ import annotations
@@ -16,6 +18,9 @@ from sqlalchemy import Row
 from orchestrator.core.model import Artifact, Device, Phase, Plan, Reason, Release, Rollout, Stage, Update, UpdateState
 from orchestrator.ports import DeliveryKind, DeliveryState, Parcel
 
+_NAMES = msgspec.json.Decoder(tuple[str, ...])
+_PLAN = msgspec.json.Decoder(Plan)
+_STAGES = msgspec.json.Decoder(tuple[Stage, ...])
 _STATES = {state.value: state for state in UpdateState}
 
 
@@ -29,7 +34,7 @@ def device(row: Row[Any]) -> Device:
     return Device(
         id=row.id,
         model=row.model,
-        groups=msgspec.json.decode(row.groups, type=tuple[str, ...]),
+        groups=_NAMES.decode(row.groups),
         version=row.version,
         rel=row.rel,
         registered_at=row.registered_at,
@@ -63,7 +68,7 @@ def artifact(row: Row[Any]) -> Artifact:
         rel=row.rel,
         sec=row.sec,
         component=row.component,
-        hardware=msgspec.json.decode(row.hardware, type=tuple[str, ...]),
+        hardware=_NAMES.decode(row.hardware),
         format=row.format,
         min_from=row.min_from,
         statement=row.statement,
@@ -87,14 +92,14 @@ def rollout(row: Row[Any]) -> Rollout:
     """Return the rollout of a row of `rollouts`."""
     return Rollout(
         id=row.id,
-        plan=msgspec.json.decode(row.plan, type=Plan),
+        plan=_PLAN.decode(row.plan),
         phase=Phase(row.phase),
         reason=Reason(row.reason_code, row.reason_text),
         actor=row.actor,
         moved_at=row.moved_at,
         version=row.version,
         stage=row.stage,
-        stages=msgspec.json.decode(row.stages, type=tuple[Stage, ...]),
+        stages=_STAGES.decode(row.stages),
         cohort_size=row.cohort_size,
         cohort_at=row.cohort_at,
         strata=row.strata,
