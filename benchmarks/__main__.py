@@ -10,19 +10,18 @@ import asyncio
 import logging
 import os
 import platform
-import sys
 import tempfile
 from pathlib import Path
 
 import structlog
 
 from benchmarks import ingest, triggers
-from orchestrator.daemon import SWITCH_S
+from orchestrator.daemon import tune_interpreter
 from orchestrator.demo.broker import broker
 
 
 async def _main() -> None:
-    sys.setswitchinterval(SWITCH_S)  # as the daemon does
+    tune_interpreter()  # as the daemon does
     devices = int(os.environ.get("BENCH_DEVICES", "20000"))
     rounds = int(os.environ.get("BENCH_ROUNDS", "4"))
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))

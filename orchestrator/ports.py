@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from orchestrator.core.cohort import Member
 from orchestrator.core.model import Artifact, Device, Phase, Release, Rollout, Tally, TallyKey, Update, UpdateState
@@ -107,8 +107,7 @@ class Signer(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """One message from a device, not yet acknowledged.
 
     Attributes:

@@ -346,9 +346,8 @@ class Rollout:
         return self.stages[self.stage]
 
 
-@dataclass(frozen=True, slots=True)
-class Update:
-    """One device's journey in one rollout.
+class Update(NamedTuple):
+    """One device's journey in one rollout. A tuple, because one is made for every report.
 
     Attributes:
         id: number, as in the trigger's `att`.

@@ -9,7 +9,6 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from orchestrator.core import rollout as machine
 from orchestrator.core import update as update_machine
@@ -74,9 +73,9 @@ def recall(tx: Tx, rollout: Rollout, updates: Sequence[Update], now: float) -> N
 def carry(tx: Tx, rollout: Rollout) -> None:
     """Count the devices that are under way in the rollout's present epoch."""
     under_way = tx.updates_in(rollout.id, IN_FLIGHT)
-    carried = [replace(item, epoch=rollout.epoch) for item in under_way]
+    carried = [item._replace(epoch=rollout.epoch) for item in under_way]
     tx.save_updates(carried, ())
-    tx.change_tallies(rollout.id, update_machine.tally_changes(zip(under_way, carried, strict=True)))
+    tx.change_tallies(rollout.id, update_machine.tally_changes(under_way, carried))
 
 
 def open_members(tx: Tx, rollout: Rollout, members: Sequence[Member], rel: int, now: float) -> int:
@@ -86,7 +85,7 @@ def open_members(tx: Tx, rollout: Rollout, members: Sequence[Member], rel: int, 
         How many of them are new in this rollout.
     """
     opened = tx.open_updates(rollout, members, rel, now)
-    tx.change_tallies(rollout.id, update_machine.tally_changes((None, item) for item in opened))
+    tx.change_tallies(rollout.id, update_machine.tally_changes((), opened))
     _supersede(tx, rollout, opened, now)
     return len(opened)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from orchestrator.core import rollout as rollout_machine
 from orchestrator.core import update as machine
@@ -58,6 +59,14 @@ class Recorded:
     ignored: Counter[str] = field(default_factory=Counter)
     unknown: set[str] = field(default_factory=set)
     planned: bool = False
+
+
+class _Said(NamedTuple):
+    """A report about an update of its sender."""
+
+    update: Update
+    attempt: int
+    report: Report
 
 
 def record(tx: Tx, batch: Batch, now: float, *, enrol: bool) -> Recorded:
@@ -118,33 +127,35 @@ def context(rollout: Rollout | None) -> Context:
 
 
 def _record_reports(tx: Tx, reports: Sequence[Report], now: float, done: Recorded) -> None:
-    updates = tx.updates({report.update_id for report in reports})
+    numbers = [report.named for report in reports]
+    updates = tx.updates({update_id for update_id, _ in numbers})
     accepted = []
-    for report in reports:
-        update = updates.get(report.update_id)
+    for report, (update_id, attempt) in zip(reports, numbers, strict=True):
+        update = updates.get(update_id)
         if update is None or update.device_id != report.dev:
             done.ignored["unknown_attempt"] += 1
         else:
-            accepted.append((update, report))
+            accepted.append(_Said(update, attempt, report))
     fresh = _drop_repeated(tx, accepted, now)
     done.ignored["repeated"] += len(accepted) - len(fresh)
     changed = fold(tx, _facts(tx, fresh), now, done)
     _return_late_answers(tx, updates, changed, now, done)
-    tx.mark_running((report for _, report in fresh if report.kind in _PROOF and report.rel is not None), now)
+    proofs = [said.report for said in fresh if said.report.kind in _PROOF and said.report.rel is not None]
+    tx.mark_running(proofs, now)
 
 
-def _drop_repeated(tx: Tx, accepted: Sequence[tuple[Update, Report]], now: float) -> list[tuple[Update, Report]]:
+def _drop_repeated(tx: Tx, accepted: Sequence[_Said], now: float) -> list[_Said]:
     """Store the reports and return those that are new. Progress moves a number only; it keeps no line."""
-    lasting = [report for _, report in accepted if report.kind is not Kind.PROGRESS]
+    lasting = [said.report for said in accepted if said.report.kind is not Kind.PROGRESS]
     news = iter(tx.add_reports(lasting, now))
-    return [pair for pair in accepted if pair[1].kind is Kind.PROGRESS or next(news)]
+    return [said for said in accepted if said.report.kind is Kind.PROGRESS or next(news)]
 
 
-def _facts(tx: Tx, fresh: Iterable[tuple[Update, Report]]) -> Iterator[tuple[Update, Fact]]:
-    for update, report in fresh:
+def _facts(tx: Tx, fresh: Iterable[_Said]) -> Iterator[tuple[Update, Fact]]:
+    for update, attempt, report in fresh:
         if update.state is UpdateState.PENDING and _was_exposed(tx, update):
             yield update, Fact(FactKind.OFFER)  # it speaks of a trigger that it did get, before it was pending again
-        yield update, _fact(report)
+        yield update, _fact(report, attempt)
 
 
 def _was_exposed(tx: Tx, update: Update) -> bool:
@@ -169,10 +180,10 @@ def _is_running(rollout: Rollout | None) -> bool:
     return rollout is not None and rollout.phase is Phase.RUNNING
 
 
-def _fact(report: Report) -> Fact:
+def _fact(report: Report, attempt: int) -> Fact:
     return Fact(
         kind=_FACTS[report.kind],
-        attempt=report.attempt,
+        attempt=attempt,
         code=report.code,
         rel=report.rel,
         progress=100 if report.kind is Kind.DOWNLOADED else report.pct or 0,
@@ -231,9 +242,9 @@ def _is_missed(parcels: Sequence[Parcel], now: float) -> bool:
 
 
 def _change_tallies(tx: Tx, before: Mapping[int, Update], after: Mapping[int, Update], done: Recorded) -> None:
-    pairs: defaultdict[int, list[tuple[Update | None, Update]]] = defaultdict(list)
-    for update_id, update in after.items():
-        pairs[update.rollout_id].append((before[update_id], update))
-    for rollout_id, changed in pairs.items():
-        tx.change_tallies(rollout_id, machine.tally_changes(changed))
+    changed: defaultdict[int, list[Update]] = defaultdict(list)
+    for update in after.values():
+        changed[update.rollout_id].append(update)
+    for rollout_id, updates in changed.items():
+        tx.change_tallies(rollout_id, machine.tally_changes([before[item.id] for item in updates], updates))
         done.rollouts.add(rollout_id)

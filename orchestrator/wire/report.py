@@ -9,6 +9,7 @@ Rules:
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Annotated, TypeVar
 
@@ -21,7 +22,10 @@ MAX_REPORT_BYTES = 2048
 _ATTEMPT = re.compile(r"[1-9][0-9]{0,17}\.[1-9][0-9]{0,3}")
 _CODE = re.compile(r"[a-z][a-z0-9_]{0,47}")
 
-Short = Annotated[str, msgspec.Meta(max_length=64, pattern=r"^[^\x00-\x1f\x7f]*$")]
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+Short = Annotated[str, msgspec.Meta(max_length=64)]
+"""A word on one line: `_decode` refuses control characters in it."""
 Counter = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
 
 
@@ -80,15 +84,15 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True):
     bat: Annotated[int, msgspec.Meta(ge=0, le=100)] | None = None
     sha: Short = ""
 
-    @property
-    def update_id(self) -> int:
-        """Identifier of the update that `att` names."""
-        return int(self.att.partition(".")[0])
+    def words(self) -> Iterable[str]:
+        """Return what must be on one line."""
+        return self.dev, self.att, self.boot, self.ver, self.sha
 
     @property
-    def attempt(self) -> int:
-        """Number of the attempt that `att` names."""
-        return int(self.att.partition(".")[2])
+    def named(self) -> tuple[int, int]:
+        """What `att` names: the update and the number of its attempt."""
+        update_id, _, attempt = self.att.partition(".")
+        return int(update_id), int(attempt)
 
 
 class Hello(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -116,6 +120,10 @@ class Hello(msgspec.Struct, frozen=True, omit_defaults=True):
     groups: Annotated[tuple[Short, ...], msgspec.Meta(max_length=16)] = ()
     bat: Annotated[int, msgspec.Meta(ge=0, le=100)] | None = None
 
+    def words(self) -> Iterable[str]:
+        """Return what must be on one line."""
+        return self.dev, self.model, self.ver, self.boot, *self.groups
+
 
 class State(msgspec.Struct, frozen=True):
     """Connection state of a device; the broker publishes `online: false` as its last will.
@@ -129,6 +137,10 @@ class State(msgspec.Struct, frozen=True):
     v: Annotated[int, msgspec.Meta(ge=1, le=1)]
     dev: Short
     online: bool
+
+    def words(self) -> Iterable[str]:
+        """Return what must be on one line."""
+        return (self.dev,)
 
 
 _Message = TypeVar("_Message", Report, Hello, State)
@@ -188,6 +200,9 @@ def _decode(decoder: msgspec.json.Decoder[_Message], payload: bytes, device: str
         message = decoder.decode(payload)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise PayloadError(f"not a valid message: {error}", code="malformed") from None
+    # In JSON a control character is either escaped or DEL; a look at the bytes spares a look at each word.
+    if (b"\\" in payload or b"\x7f" in payload) and any(map(_CONTROL.search, message.words())):
+        raise PayloadError("not a valid message: control characters in a word", code="malformed")
     if message.dev != device:
         raise PayloadError("dev is not the sender", code="foreign_device")
     return message

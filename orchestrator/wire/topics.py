@@ -8,8 +8,8 @@ Rules:
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from orchestrator.errors import PayloadError
 
@@ -25,8 +25,11 @@ class Channel(StrEnum):
     HELLO = "hello"
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceTopic:
+_CHANNELS = {channel.value: channel for channel in Channel}
+_UPLINK = re.compile(f"{PREFIX}/d/({_IDENTIFIER.pattern})/({'|'.join(_CHANNELS)})")
+
+
+class DeviceTopic(NamedTuple):
     """A topic that a device writes to.
 
     Attributes:
@@ -64,11 +67,8 @@ def parse_uplink(topic: str) -> DeviceTopic:
     Raises:
         PayloadError: the topic is not one that a device may write to.
     """
-    parts = topic.split("/")
-    if len(parts) != 5 or parts[:3] != ["ota", "v1", "d"] or not is_identifier(parts[3]):
+    match = _UPLINK.fullmatch(topic)
+    if match is None:
         raise PayloadError(f"not a device topic: {topic[:120]!r}", code="bad_topic")
-    try:
-        channel = Channel(parts[4])
-    except ValueError:
-        raise PayloadError(f"not a device topic: {topic[:120]!r}", code="bad_topic") from None
-    return DeviceTopic(parts[3], channel)
+    device, channel = match.groups()
+    return DeviceTopic(device, _CHANNELS[channel])

@@ -73,7 +73,7 @@ def add_fleet(tx: Tx, count: int) -> tuple[Rollout, list[Update]]:
 def add_offers(tx: Tx, count: int, *, push: bool = True) -> tuple[Rollout, list[Parcel]]:
     """Register devices, and plan a trigger for each."""
     rollout, opened = add_fleet(tx, count)
-    offered = [replace(item, state=S.OFFERED) for item in opened]
+    offered = [item._replace(state=S.OFFERED) for item in opened]
     tx.save_updates(offered)
     tx.plan(INSTALL, offered, rollout.version, 6.0, push=push)
     return rollout, tx.planned(count)
@@ -409,8 +409,7 @@ async def test_opening_leaves_out_devices_that_have_an_update(store: Store) -> N
 
 async def test_an_update_comes_back_as_it_was_saved(store: Store) -> None:
     _, opened = await write(store, lambda tx: add_fleet(tx, 2))
-    full = replace(
-        opened[0],
+    full = opened[0]._replace(
         state=S.FAILED,
         state_at=7.5,
         epoch=1,
@@ -439,7 +438,7 @@ async def test_pending_is_in_cohort_order_without_busy_devices(store: Store) -> 
         one, opened = add_fleet(tx, 5)
         two = add_rollout(tx, "two", "radio-3.0.0")
         tx.open_updates(two, [Member(9 - at, f"d{at}", "m1") for at in range(5)], 3, 6.0)
-        tx.save_updates([replace(opened[1], state=S.OFFERED), replace(opened[2], state=S.CONFIRMED)])
+        tx.save_updates([opened[1]._replace(state=S.OFFERED), opened[2]._replace(state=S.CONFIRMED)])
         return one, two
 
     one, two = await write(store, work)
@@ -455,18 +454,18 @@ async def test_a_device_has_one_update_in_flight(store: Store) -> None:
 
     first, second = await write(store, work)
     for state in IN_FLIGHT:
-        await write(store, methodcaller("save_updates", [replace(first, state=state)]))
+        await write(store, methodcaller("save_updates", [first._replace(state=state)]))
         with pytest.raises(Exception, match="(?i)unique"):
-            await write(store, lambda tx: tx.save_updates([replace(second, state=S.OFFERED)]))
-    await write(store, lambda tx: tx.save_updates([replace(first, state=S.CONFIRMED)]))
-    await write(store, lambda tx: tx.save_updates([replace(second, state=S.OFFERED)]))
+            await write(store, lambda tx: tx.save_updates([second._replace(state=S.OFFERED)]))
+    await write(store, lambda tx: tx.save_updates([first._replace(state=S.CONFIRMED)]))
+    await write(store, lambda tx: tx.save_updates([second._replace(state=S.OFFERED)]))
 
 
 async def test_updates_are_found_by_rollout_and_by_device(store: Store) -> None:
     def work(tx: Tx) -> tuple[Rollout, Update, Update, Update]:
         rollout, [first, second] = add_fleet(tx, 2)
         [third] = tx.open_updates(add_rollout(tx, "two", "radio-3.0.0"), members(1), 3, 6.0)
-        failed = replace(first, state=S.FAILED)
+        failed = first._replace(state=S.FAILED)
         tx.save_updates([failed])
         return rollout, failed, second, third
 
@@ -480,7 +479,7 @@ async def test_updates_are_found_by_rollout_and_by_device(store: Store) -> None:
 async def test_deadlines_come_due_in_their_order(store: Store) -> None:
     rollout, opened = await write(store, lambda tx: add_fleet(tx, 4))
     due = [
-        replace(item, state=S.OFFERED, deadline_at=at)
+        item._replace(state=S.OFFERED, deadline_at=at)
         for item, at in zip(opened, (30.0, 10.0, 20.0, None), strict=True)
     ]
     await write(store, lambda tx: tx.save_updates(due))
@@ -666,7 +665,7 @@ async def test_what_a_device_gave_back_does_not_count_as_exposure(store: Store) 
 
     def offer_again(tx: Tx) -> None:
         [update] = tx.updates([parcel.update_id]).values()
-        again = replace(update, state=S.OFFERED, state_at=20.0)
+        again = update._replace(state=S.OFFERED, state_at=20.0)
         tx.save_updates([again])
         tx.plan(INSTALL, [again], rollout.version, 20.0, push=True)
 

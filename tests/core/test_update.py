@@ -200,7 +200,7 @@ def test_a_relapse_after_its_stage_was_judged_counts_in_the_current_one(kind: Fa
     before = make_update(S.CONFIRMED, epoch=1)
     relapsed = walk(kind, start=before, context=Context(LIMITS, stage=2, epoch=3))
     assert update.contributions(relapsed) == (TallyKey(1, 0, "m1", S.CONFIRMED), TallyKey(3, 2, "m1", RELAPSED))
-    assert update.tally_changes([(before, relapsed)]) == {TallyKey(3, 2, "m1", RELAPSED): 1}
+    assert update.tally_changes([before], [relapsed]) == {TallyKey(3, 2, "m1", RELAPSED): 1}
 
 
 def test_a_relapse_counts_once() -> None:
@@ -208,15 +208,15 @@ def test_a_relapse_counts_once() -> None:
     relapsed = walk(F.FAILED, start=make_update(S.CONFIRMED), context=later)
     worse = walk(F.ROLLED_BACK, start=relapsed, context=Context(LIMITS, stage=3, epoch=4))
     assert worse.state is S.ROLLED_BACK
-    assert update.tally_changes([(relapsed, worse)]) == {}
+    assert update.tally_changes([relapsed], [worse]) == {}
 
 
 def test_changes_of_a_new_update_are_all_it_counts_as() -> None:
     pending = make_update(S.PENDING)
     offered = walk(F.OFFER, start=pending, context=Context(LIMITS, stage=0, epoch=1))
-    assert update.tally_changes([(None, pending)]) == {TallyKey(0, 0, "m1", "pending"): 1}
-    assert update.tally_changes([(pending, offered)]) == {
+    assert update.tally_changes([], [pending]) == {TallyKey(0, 0, "m1", "pending"): 1}
+    assert update.tally_changes([pending], [offered]) == {
         TallyKey(0, 0, "m1", "pending"): -1,
         TallyKey(1, 0, "m1", "offered"): 1,
     }
-    assert update.tally_changes([(offered, offered)]) == {}
+    assert update.tally_changes([offered], [offered]) == {}

@@ -43,11 +43,11 @@ def two_orders(draw: st.DrawFn) -> tuple[list[Fact], list[Fact]]:
 def fold(facts: Sequence[Fact], context: Context = CURRENT) -> tuple[Update, Counter[TallyKey]]:
     """Fold facts from an offer on, and the tallies as the sum of their changes."""
     here = make_update(S.OFFERED)
-    tally = update.tally_changes([(None, here)])
+    tally = update.tally_changes([], [here])
     for at, fact in enumerate(facts):
         after = update.apply(here, fact, context, float(at))
         if isinstance(after, Update):
-            tally.update(update.tally_changes([(here, after)]))
+            tally.update(update.tally_changes([here], [after]))
             here = after
     return here, Counter({key: count for key, count in tally.items() if count})
 

@@ -141,7 +141,7 @@ class ToyStore:
         if isinstance(after, Ignored):
             return
         self.updates[device_id] = after
-        self._change(update.tally_changes([(before, after)]))
+        self._change(update.tally_changes([before], [after]))
 
     def forget(self, count: int) -> None:
         """Strike up to `count` devices that no stage has taken off the registry, last ones first."""
@@ -225,7 +225,7 @@ class ToyStore:
             state_at=self.now,
         )
         self.updates[item.device_id] = item
-        self._change(update.tally_changes([(None, item)]))
+        self._change(update.tally_changes([], [item]))
 
     def _offer(self, count: int) -> None:
         assert self.rollout.phase is Phase.RUNNING

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 from structlog.testing import capture_logs
@@ -149,7 +148,7 @@ async def test_duplicates_unknown_attempts_and_foreign_devices_change_nothing(it
         it,
         failed,
         failed,
-        make_report(replace(two, id=999), Kind.FAILED),
+        make_report(two._replace(id=999), Kind.FAILED),
         make_report(two, Kind.FAILED, dev=three.device_id),
         make_report(three, Kind.FAILED, att=f"{three.id}.2"),
     )

@@ -128,7 +128,7 @@ async def test_evidence_that_can_never_halt_is_not_promised(it: Plant) -> None:
 
 async def put(it: Plant, rollout: Rollout, state: UpdateState, code: str) -> None:
     [update] = await it.updates(rollout)
-    await it.write(lambda tx: tx.save_updates([replace(update, state=state, code=code)]))
+    await it.write(lambda tx: tx.save_updates([update._replace(state=state, code=code)]))
 
 
 @pytest.mark.parametrize("state", UpdateState)

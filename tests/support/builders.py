@@ -71,7 +71,7 @@ def make_update(state: UpdateState = UpdateState.OFFERED, **changes: Any) -> Upd
     update = Update(
         id=31, rollout_id=7, device_id="d1", stage=0, stratum="m1", rel=2, state=state, state_at=0.0, attempt=1
     )
-    return replace(update, **changes)
+    return update._replace(**changes)
 
 
 def make_device(device: str = "d1", model: str = "m1", groups: Sequence[str] = (), **changes: Any) -> Device:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from orchestrator.errors import UnavailableError
 from orchestrator.ports import Message
@@ -90,7 +89,7 @@ class MemoryBus:
     def go_down(self) -> None:
         """Break the link; nothing is acknowledged or published until it is back."""
         self._link = 0
-        again = [replace(message, receipt=next(self._receipts)) for message in self._unacked.values()]
+        again = [message._replace(receipt=next(self._receipts)) for message in self._unacked.values()]
         self._inbox = [*again, *self._inbox]
         self._unacked = {}
 

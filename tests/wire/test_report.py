@@ -111,7 +111,7 @@ def test_what_is_not_said_is_not_sent() -> None:
 
 def test_an_attempt_names_update_and_number() -> None:
     report = wire.decode_report(said(REPORT, att="123456789012345678.9999"), "d1")
-    assert (report.update_id, report.attempt) == (123456789012345678, 9999)
+    assert report.named == (123456789012345678, 9999)
 
 
 def test_every_kind_of_report_is_a_fact() -> None:
@@ -213,7 +213,7 @@ def test_nobody_speaks_for_another_device(decode: Decode, base: dict[str, Any], 
 
 
 @pytest.mark.parametrize(
-    "attempt", ["", "31", "31.", ".1", "0.1", "31.0", "031.1", "31.01", "-1.1", "31.1.1", "31.1\n", "a.b", "１.1"]
+    "attempt", ["", "31", "31.", ".1", "0.1", "31.0", "031.1", "31.01", "-1.1", "31.1.1", "a.b", "１.1"]
 )
 def test_bad_attempts(attempt: str) -> None:
     assert refusal(wire.decode_report, said(REPORT, att=attempt)) == "bad_attempt"
@@ -222,6 +222,24 @@ def test_bad_attempts(attempt: str) -> None:
 @pytest.mark.parametrize("attempt", ["1234567890123456789.1", "31.10000"])
 def test_attempts_that_no_column_holds(attempt: str) -> None:
     assert refusal(wire.decode_report, said(REPORT, att=attempt)) == "bad_attempt"
+
+
+@pytest.mark.parametrize("ensure_ascii", [True, False])
+@pytest.mark.parametrize("word", ["\x00", "b\n", "\tb", "b\x1fb", "\x7f"])
+def test_words_stay_on_one_line(word: str, ensure_ascii: bool) -> None:
+    for decode, base, fields in (
+        (wire.decode_report, REPORT, ("boot", "ver", "sha", "att")),
+        (wire.decode_hello, HELLO, ("ver", "boot")),
+    ):
+        for name in fields:
+            payload = json.dumps(base | {name: word}, ensure_ascii=ensure_ascii).encode()
+            assert refusal(decode, payload) == "malformed"
+    assert refusal(wire.decode_hello, said(HELLO, groups=[word])) == "malformed"
+
+
+@pytest.mark.parametrize("word", ['a"b', "a\\b", "é\u2028", "😀"])
+def test_words_may_hold_anything_else(word: str) -> None:
+    assert wire.decode_report(said(REPORT, ver=word), "d1").ver == word
 
 
 @pytest.mark.parametrize("code", ["No_space", "no space", "no-space", "1st", "_x", "x\n", "é"])

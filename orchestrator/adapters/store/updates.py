@@ -159,8 +159,7 @@ class SqlUpdates:
         """See `ports.Updates.add_reports`."""
         values = [
             (
-                item.update_id,
-                item.attempt,
+                *item.named,
                 item.boot,
                 item.n,
                 now,
@@ -170,12 +169,13 @@ class SqlUpdates:
             )
             for item in reports_
         ]
+        sorted_ = sorted(values, key=itemgetter(*range(_KEY_SIZE)))  # neighbours share pages
+        if not values or self._connection.execute(_INSERT_REPORTS, packed.pack(sorted_)).rowcount == len(values):
+            return [True] * len(values)
+        # Few batches hold a repetition. In this one, what was there before has another time.
         first = {row[:_KEY_SIZE]: place for place, row in reversed(list(enumerate(values)))}
-        rows_ = sorted(values[place] for place in first.values())  # neighbours share pages
-        if rows_ and self._connection.execute(_INSERT_REPORTS, packed.pack(rows_)).rowcount != len(rows_):
-            # Most batches hold no repetition. In this one, what was there before has another time.
-            for known in packed.fetch(self._connection, _KEY, and_(_STORED, reports.c.at != now), list(first)):
-                first.pop(tuple(known), None)
+        for known in packed.fetch(self._connection, _KEY, and_(_STORED, reports.c.at != now), list(first)):
+            first.pop(tuple(known), None)
         places = set(first.values())
         return [place in places for place in range(len(values))]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -35,7 +34,7 @@ async def _opened(store: SqlStore) -> Update:
 async def test_only_what_was_committed_is_seen(tmp_path: Path, fails: bool) -> None:
     store = open_store(f"sqlite:///{tmp_path / 'state.db'}")
     before = await _opened(store)
-    after = replace(before, state=UpdateState.OFFERED, code="seen")
+    after = before._replace(state=UpdateState.OFFERED, code="seen")
 
     def work(tx: Tx) -> None:
         tx.save_updates([after])
