@@ -1,0 +1,38 @@
+"""The four things the engine needs from outside, as protocols.
+
+Rules:
+- A port speaks core and wire words only; no library type crosses it.
+- Every port has one contract suite in `tests/contract` that runs on each implementation.
+- Not ports, on purpose: the clock (a callable), randomness (a keyed hash), logging.
+"""
+
+from orchestrator.ports.artifacts import ArtifactSource, Found, Locator
+from orchestrator.ports.bus import Bus, Message
+from orchestrator.ports.records import EXPOSED, QUEUED, DeliveryKind, DeliveryState, Event, Line, Parcel
+from orchestrator.ports.signer import Signer
+from orchestrator.ports.store import Catalogue, Lane, Outbox, Registry, Result, Rollouts, Store, Tx, Updates
+
+__all__ = [
+    "ArtifactSource",
+    "Bus",
+    "Catalogue",
+    "DeliveryKind",
+    "DeliveryState",
+    "EXPOSED",
+    "Event",
+    "Found",
+    "Lane",
+    "Line",
+    "Locator",
+    "Message",
+    "Outbox",
+    "Parcel",
+    "QUEUED",
+    "Registry",
+    "Result",
+    "Rollouts",
+    "Signer",
+    "Store",
+    "Tx",
+    "Updates",
+]
