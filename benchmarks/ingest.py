@@ -148,8 +148,8 @@ class _Watched:
         self.acked += len(messages)
         self.last_at = time.perf_counter()
 
-    async def publish(self, topic: str, payload: bytes, *, expiry_s: int) -> None:
-        await self._bus.publish(topic, payload, expiry_s=expiry_s)
+    async def publish(self, topic: str, payload: bytes, *, expiry_s: int, retain: bool = False) -> None:
+        await self._bus.publish(topic, payload, expiry_s=expiry_s, retain=retain)
 
 
 async def _aiomqtt(broker: BrokerInfo, path: Path, count: int) -> float:

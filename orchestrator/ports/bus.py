@@ -42,8 +42,8 @@ class Bus(Protocol):
         """Acknowledge messages whose effect is durable. Unknown or outdated receipts are ignored."""
         ...
 
-    async def publish(self, topic: str, payload: bytes, *, expiry_s: int) -> None:
-        """Publish at QoS 1 and return once the broker has acknowledged.
+    async def publish(self, topic: str, payload: bytes, *, expiry_s: int, retain: bool = False) -> None:
+        """Publish at QoS 1 and return once the broker has acknowledged; retain only what may come any number of times.
 
         Raises:
             UnavailableError: the connection broke before the acknowledgement.

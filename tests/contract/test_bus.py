@@ -251,6 +251,16 @@ async def test_publications_arrive_in_order(line: Line, wired: MqttBus) -> None:
     assert heard == [b"%d" % number for number in range(50)]
 
 
+async def test_what_is_retained_reaches_those_who_come_later(line: Line, wired: MqttBus) -> None:
+    await wired.publish("ota/v1/keys/2", b"keyset", expiry_s=60, retain=True)
+    await wired.publish(COMMAND, b"install", expiry_s=60)
+    await line.device.subscribe([("ota/v1/keys/+", 1), (COMMAND, 1)])
+    heard = await anext(line.device.messages)
+    assert (str(heard.topic), heard.payload, heard.retain) == ("ota/v1/keys/2", b"keyset", True)
+    await wired.publish(COMMAND, b"recall", expiry_s=60)
+    assert (await anext(line.device.messages)).payload == b"recall"
+
+
 async def test_publish_fails_when_the_link_breaks_first(line: Line, wired: MqttBus) -> None:
     line.relay.hold()
     publishing = asyncio.create_task(wired.publish(COMMAND, b"install", expiry_s=60))

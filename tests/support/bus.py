@@ -31,6 +31,7 @@ class MemoryBus:
         self.acked: list[Message] = []
         self.published: list[tuple[str, bytes, int]] = []
         self.refused: set[str] = set()
+        self.retained: dict[str, bytes] = {}
         self.lose_acks_after: int | None = None
         self.on_publish: Callable[[str, bytes], None] | None = None
         self._link = 1
@@ -65,7 +66,7 @@ class MemoryBus:
     def ack(self, messages: Sequence[Message]) -> None:
         self.acked += [message for message in messages if self._unacked.pop(message.receipt, None) is not None]
 
-    async def publish(self, topic: str, payload: bytes, *, expiry_s: int) -> None:
+    async def publish(self, topic: str, payload: bytes, *, expiry_s: int, retain: bool = False) -> None:
         if self.on_publish is not None:
             self.on_publish(topic, payload)
         if not self._link:
@@ -73,6 +74,8 @@ class MemoryBus:
         if topic in self.refused:
             raise UnavailableError("the broker refused it", code="publish_refused")
         self.published.append((topic, payload, expiry_s))
+        if retain:
+            self.retained[topic] = payload
         if self.lose_acks_after is not None:
             self.lose_acks_after -= 1
             if self.lose_acks_after < 0:

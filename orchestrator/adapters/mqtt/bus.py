@@ -85,11 +85,11 @@ class MqttBus:
         mids = [message.receipt & mask for message in messages if message.receipt & ~mask == mine]
         self._link.ack([mid for mid in mids if mid])
 
-    async def publish(self, topic: str, payload: bytes, *, expiry_s: int) -> None:
+    async def publish(self, topic: str, payload: bytes, *, expiry_s: int, retain: bool = False) -> None:
         """See `ports.Bus.publish`."""
         if self._link is None or not self._ready:
             raise UnavailableError("not connected to the broker", code="link_broken")
-        await self._link.publish(topic, payload, expiry_s)
+        await self._link.publish(topic, payload, expiry_s, retain=retain)
 
     async def _stay_connected(self) -> None:
         self._generation += 1

@@ -127,7 +127,7 @@ class Link:
             self._client.ack(mid, 1)
         self._flush_soon()
 
-    async def publish(self, topic: str, payload: bytes, expiry_s: int) -> None:
+    async def publish(self, topic: str, payload: bytes, expiry_s: int, *, retain: bool) -> None:
         """Publish at QoS 1 and wait for the broker's acknowledgement.
 
         Raises:
@@ -139,7 +139,7 @@ class Link:
         if self._settings.version_5:
             properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
             properties.MessageExpiryInterval = max(1, expiry_s)
-        info = self._client.publish(topic, payload, qos=1, properties=properties)
+        info = self._client.publish(topic, payload, qos=1, retain=retain, properties=properties)
         if info.rc != paho.MQTT_ERR_SUCCESS:
             raise UnavailableError(f"the broker link does not take messages: {paho.error_string(info.rc)}")
         future = self._published[info.mid] = self._loop.create_future()
