@@ -49,7 +49,9 @@ def look(tx: Tx, device: Device, now: float) -> Answer | None:
         return None
     parcel = _current(tx, update)
     if parcel is None:
-        return Answer(retry_after_s=SOON_S)
+        last = tx.parcels(update.id)[-1:]  # nobody knows whether it arrived: here is who would know
+        lost = update.state is UpdateState.OFFERED and any(item.state is DeliveryState.UNKNOWN for item in last)
+        return None if lost else Answer(retry_after_s=SOON_S)
     if parcel.state in _HANDED and (parcel.expires_at or 0.0) > now:
         return Answer(token=parcel.token)
     return Answer(retry_after_s=SOON_S) if parcel.state is DeliveryState.PLANNED else None
@@ -68,8 +70,8 @@ def give(tx: Tx, device: Device, now: float) -> Answer:
     if parcel is not None and parcel.token and (parcel.expires_at or 0.0) > now and tx.hand_over(parcel.id, now):
         return Answer(token=parcel.token)
     if update.state is UpdateState.OFFERED:
-        reissue(tx, update.rollout_id, [update], now)
-        return Answer(retry_after_s=SOON_S, planned=True)
+        planned = reissue(tx, update.rollout_id, [update], now)
+        return Answer(retry_after_s=SOON_S, planned=planned)
     return Answer()
 
 

@@ -217,3 +217,16 @@ async def test_a_trigger_that_could_not_be_made_is_not_handed_over(it: Plant) ->
     [parcel] = await it.parcels(rollout)
     await it.write(lambda tx: tx.settle([parcel.id], D.VOID, it.clock()))
     assert await it.poll("d000") == SOON
+
+
+async def test_a_trigger_of_which_nobody_knows_whether_it_arrived_is_made_again(it: Plant) -> None:
+    rollout = await offered(it, Delivery.HYBRID, 1)
+    [(_, pushed, _)] = await it.send()
+    [parcel] = await it.parcels(rollout)
+    await it.write(lambda tx: tx.settle([parcel.id], D.UNKNOWN, it.clock()))
+    assert await it.poll("d000") == SOON  # it may still be on its way
+    it.clock.advance(11)
+    assert await it.poll("d000") == Answer(retry_after_s=2, planned=True)
+    await it.seal()
+    again = (await it.poll("d000")).token
+    assert claims_of(again)["att"] == claims_of(pushed.decode())["att"]
