@@ -1,4 +1,4 @@
-"""The claims of triggers, recalls and artifact statements: what is said, before it is signed.
+"""The claims of every token: what is said, before it is signed.
 
 Rules:
 - The fields that trigger and statement share come from one function, so that they cannot differ.
@@ -85,6 +85,101 @@ def recall_claims(issue: Issue, *, component: str, token_hash: str) -> dict[str,
 def statement_claims(artifact: Artifact, *, issued_at: float, expires_at: float | None = None) -> dict[str, object]:
     """Return the claims of the artifact statement; `artifact.statement` and its place are not looked at."""
     claims = {"v": 1} | _artifact_claims(artifact) | {"iat": int(issued_at)}
+    if expires_at is not None:
+        claims["exp"] = int(expires_at)
+    return claims
+
+
+def warrant_claims(
+    *,
+    deployment: str,
+    epoch: int,
+    rollout: str,
+    statement_hashes: Sequence[str],
+    audience: Sequence[str],
+    most: int,
+    issued_at: float,
+    expires_at: float,
+) -> dict[str, object]:
+    """Return the claims of a warrant, with which cosigners allow an emergency.
+
+    Args:
+        deployment: identifier of the deployment.
+        epoch: key epoch.
+        rollout: rollout that is allowed.
+        statement_hashes: token hashes of the artifact statements that are allowed, one to eight.
+        audience: `d:`, `g:` or `m:` and a name, one to eight; devices want to find one of their own names there.
+        most: largest number of devices; the daemon counts.
+        issued_at: epoch seconds.
+        expires_at: epoch seconds; at least one second later, at most 30 days.
+    """
+    return {
+        "v": 1,
+        "iss": deployment,
+        "ep": epoch,
+        "cid": rollout,
+        "asts": list(statement_hashes),
+        "aud": list(audience),
+        "most": most,
+        "iat": int(issued_at),
+        "exp": int(expires_at),
+    }
+
+
+def beat_claims(
+    *, deployment: str, epoch: int, seq: int, floor: int, issued_at: float, expires_at: float
+) -> dict[str, object]:
+    """Return the claims of a beat.
+
+    Args:
+        deployment: identifier of the deployment.
+        epoch: key epoch.
+        seq: highest sequence number given out, 0 before the first.
+        floor: lowest sequence number that is still good, 0 for all.
+        issued_at: epoch seconds.
+        expires_at: epoch seconds; at least one second later, at most 7 days.
+    """
+    return {
+        "v": 1,
+        "iss": deployment,
+        "ep": epoch,
+        "seq": seq,
+        "floor": floor,
+        "iat": int(issued_at),
+        "exp": int(expires_at),
+    }
+
+
+def keyset_claims(
+    *,
+    deployment: str,
+    epoch: int,
+    keys: Sequence[Mapping[str, object]],
+    need_root: int,
+    need_cosign: int,
+    issued_at: float,
+    expires_at: float | None = None,
+) -> dict[str, object]:
+    """Return the claims of a keyset.
+
+    Args:
+        deployment: identifier of the deployment.
+        epoch: key epoch: one more than that of the keyset before.
+        keys: one to sixteen of `kid`, `typ`, `x`, `y`; `nbf` and `exp` in any; `who` in cosigner keys; `hw` in
+            artifact keys.
+        need_root: root keys that must sign a keyset, 1 to 8.
+        need_cosign: persons that must sign a warrant, 1 to 8.
+        issued_at: epoch seconds.
+        expires_at: epoch seconds from which on no device takes it any more, None for never.
+    """
+    claims = {
+        "v": 1,
+        "iss": deployment,
+        "ep": epoch,
+        "iat": int(issued_at),
+        "keys": [dict(key) for key in keys],
+        "need": {"root": need_root, "cosign": need_cosign},
+    }
     if expires_at is not None:
         claims["exp"] = int(expires_at)
     return claims

@@ -2,6 +2,7 @@
 
 Rules:
 - No cryptography here: a signer gets the bytes to sign, and its signature is joined on.
+- Further signatures over the same payload are further lines, whose own payload part is empty.
 - The header is exactly `{"alg":"ES256","kid":"<kid>","typ":"<typ>"}`; the claims keep the order they are given in.
 - What devices would refuse for its size is refused here first.
 """
@@ -19,6 +20,7 @@ import msgspec
 from orchestrator.errors import RequestError
 
 MAX_PAYLOAD_BYTES = 1200  # with the longest header this makes 1,839 bytes; devices accept tokens of 2,048
+MAX_KEYSET_BYTES = 4096  # with the longest header 5,696 bytes; devices accept keysets of 6,144
 _SIGNATURE_BYTES = 64
 _KID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _ENCODER = msgspec.json.Encoder()
@@ -40,19 +42,38 @@ def signing_input(typ: TokenType, kid: str, claims: Mapping[str, object]) -> byt
     Raises:
         RequestError: the key identifier or a text is malformed, or devices would refuse the token as too long.
     """
-    if _KID.fullmatch(kid) is None:
-        raise RequestError(f"not a key identifier: {kid[:80]!r}", code="bad_kid")
+    header = _header(typ, kid)
     try:
         payload = _ENCODER.encode(claims)
     except UnicodeEncodeError:
         raise RequestError("a name or address is not valid Unicode text", code="bad_text") from None
-    if len(payload) > MAX_PAYLOAD_BYTES:
+    longest = MAX_KEYSET_BYTES if typ is TokenType.KEYS else MAX_PAYLOAD_BYTES
+    if len(payload) > longest:
         raise RequestError(
-            f"the claims take {len(payload)} bytes, devices accept {MAX_PAYLOAD_BYTES}: shorten names or addresses",
+            f"the claims take {len(payload)} bytes, devices accept {longest}: shorten names or addresses",
             code="oversize",
         )
-    header = f'{{"alg":"ES256","kid":"{kid}","typ":"{typ}"}}'.encode()
-    return f"{encode64(header)}.{encode64(payload)}".encode()
+    return f"{header}.{encode64(payload)}".encode()
+
+
+def further_input(typ: TokenType, kid: str, first: bytes) -> bytes:
+    """Return the bytes that another key signs to put a further line behind a token.
+
+    Args:
+        typ: type of the token.
+        kid: identifier of the other key.
+        first: first line of the token, or its signing input.
+
+    Raises:
+        RequestError: the key identifier is malformed.
+    """
+    return f"{_header(typ, kid)}.".encode() + first.split(b".")[1]
+
+
+def assemble_further(signed: bytes, signature: bytes) -> bytes:
+    """Join the input of a further line and its 64-byte signature: `<header>..<signature>`, the payload left out."""
+    header, _, _ = signed.partition(b".")
+    return assemble(header + b".", signature)
 
 
 def assemble(signed: bytes, signature: bytes) -> bytes:
@@ -68,7 +89,7 @@ def hash_of(token: bytes) -> str:
 
 
 def bundle(tokens: Sequence[bytes]) -> bytes:
-    """Return tokens one per line: trigger, statement, then cosignatures; or one recall."""
+    """Return lines one below the other: trigger, statement, warrant; or one recall; or the lines of one token."""
     return b"\n".join(tokens)
 
 
@@ -85,3 +106,9 @@ def key_id(x: bytes, y: bytes) -> str:
 def encode64(raw: bytes) -> str:
     """Return base64url without padding."""
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def _header(typ: TokenType, kid: str) -> str:
+    if _KID.fullmatch(kid) is None:
+        raise RequestError(f"not a key identifier: {kid[:80]!r}", code="bad_kid")
+    return encode64(f'{{"alg":"ES256","kid":"{kid}","typ":"{typ}"}}'.encode())

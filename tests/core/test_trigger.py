@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.core.model import Artifact
-from orchestrator.core.trigger import Issue, install_claims, recall_claims, statement_claims
-from orchestrator.verifier import Component, Device, PublicKey, verify
-from orchestrator.wire.token import TokenType, assemble, bundle, hash_of, signing_input
-from tests.golden import kit
+from orchestrator.core.trigger import (
+    Issue,
+    beat_claims,
+    install_claims,
+    keyset_claims,
+    recall_claims,
+    statement_claims,
+    warrant_claims,
+)
+from orchestrator.verifier import Component, Device, PublicKey, take_beat, take_keyset, verify
+from orchestrator.wire.token import (
+    TokenType,
+    assemble,
+    assemble_further,
+    bundle,
+    further_input,
+    hash_of,
+    signing_input,
+)
+from tests.golden import kit, ours
 
 ARTIFACT = Artifact(
     sha256=kit.IMAGE,
@@ -110,6 +127,80 @@ def test_statement_claims() -> None:
     assert claims == kit.statement({"hw": ["esp32-c3", "esp32-c6"], "from": 2, "iat": kit.NOW})
     ending = statement_claims(ARTIFACT, issued_at=kit.NOW, expires_at=kit.NOW + 9.5)
     assert ending == claims | {"exp": kit.NOW + 9}
+
+
+def test_warrant_claims() -> None:
+    claims = warrant_claims(
+        deployment="test-fleet",
+        epoch=3,
+        rollout="r-12",
+        statement_hashes=(kit.STATED,),
+        audience=("m:esp32-c3",),
+        most=50_000,
+        issued_at=kit.NOW - 599.5,
+        expires_at=kit.NOW + 86_400.9,
+    )
+    assert list(claims.items()) == list(kit.warrant().items())
+
+
+def test_beat_claims() -> None:
+    claims = beat_claims(
+        deployment="test-fleet",
+        epoch=3,
+        seq=140,
+        floor=90,
+        issued_at=kit.NOW - 59.5,
+        expires_at=kit.NOW + 86_400.9,
+    )
+    assert list(claims.items()) == list(kit.beat().items())
+
+
+def test_keyset_claims() -> None:
+    keys = kit.keyset()["keys"]
+    said = {"deployment": "test-fleet", "epoch": 4, "keys": keys, "need_root": 2, "need_cosign": 2}
+    claims = keyset_claims(**said, issued_at=kit.NOW - 59.5)
+    assert list(claims.items()) == list(kit.keyset().items())
+    assert claims["keys"] is not keys
+    ending = keyset_claims(**said, issued_at=kit.NOW - 60, expires_at=kit.NOW + 9.9)
+    assert ending == claims | {"exp": kit.NOW + 9}
+
+
+def test_devices_take_what_several_sign() -> None:
+    device = ours.read_device(kit.SECURED)
+    beat = beat_claims(
+        deployment="test-fleet", epoch=3, seq=0, floor=0, issued_at=kit.NOW, expires_at=kit.NOW + 7 * 86_400
+    )
+    assert take_beat(sealed(TokenType.BEAT, kit.beat_key, beat), device, kit.NOW).beat_iat == kit.NOW
+    keyset = keyset_claims(
+        deployment="test-fleet",
+        epoch=4,
+        keys=kit.keyset()["keys"],
+        need_root=2,
+        need_cosign=2,
+        issued_at=kit.NOW,
+        expires_at=kit.NOW + 1,
+    )
+    assert take_keyset(signed_by_all(TokenType.KEYS, kit.roots[1:3], keyset), device, kit.NOW).ep == 4
+    warrant = warrant_claims(
+        deployment="test-fleet",
+        epoch=3,
+        rollout="r-12",
+        statement_hashes=[kit.STATED],
+        audience=["g:eu"],
+        most=1,
+        issued_at=kit.NOW,
+        expires_at=kit.NOW + 30 * 86_400,
+    )
+    signed = signed_by_all(TokenType.COSIGN, (kit.ann, kit.bob), warrant)
+    assert verify(kit.emergency(signed), device, kit.NOW).kind == "install"
+
+
+def signed_by_all(typ: TokenType, keys: Sequence[kit.Key], claims: dict[str, object]) -> bytes:
+    lines = [sealed(typ, keys[0], claims)]
+    for key in keys[1:]:
+        further = further_input(typ, key.kid, lines[0])
+        lines.append(assemble_further(further, key.sign(further)))
+    return bundle(lines)
 
 
 def sealed(typ: TokenType, key: kit.Key, claims: dict[str, object]) -> bytes:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,17 +50,19 @@ def token_hash(token: bytes) -> str:
 class Key:
     """A key pair made from its name."""
 
-    def __init__(self, kid: str, typ: str) -> None:
+    def __init__(self, kid: str, typ: str, who: str = "") -> None:
         scalar = int.from_bytes(hashlib.sha256(b"otad/1 published test key " + kid.encode()).digest(), "big")
         self.kid = kid
         self.typ = typ
+        self.who = who
         self._key = ec.derive_private_key(scalar % (ORDER - 1) + 1, ec.SECP256R1())
         numbers = self._key.public_key().public_numbers()
         self.x, self.y = numbers.x.to_bytes(32, "big"), numbers.y.to_bytes(32, "big")
 
     @property
-    def public(self) -> dict[str, str]:
-        return {"kid": self.kid, "typ": self.typ, "x": b64(self.x).decode(), "y": b64(self.y).decode()}
+    def public(self) -> dict[str, Any]:
+        entry = {"kid": self.kid, "typ": self.typ, "x": b64(self.x).decode(), "y": b64(self.y).decode()}
+        return entry | ({"who": self.who} if self.who else {})
 
     def sign(self, data: bytes) -> bytes:
         algorithm = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)
@@ -79,7 +82,7 @@ class Key:
 trigger_key = Key("trigger-1", TRIGGER)
 artifact_key = Key("artifact-1", ARTIFACT)
 second_artifact_key = Key("artifact-2", ARTIFACT)
-cosign_key = Key("cosign-1", COSIGN)
+cosign_key = Key("cosign-1", COSIGN, "ann")
 beat_key = Key("beat-1", BEAT)
 root_key = Key("root-1", KEYS)
 stranger_key = Key("stranger", TRIGGER)
@@ -102,7 +105,18 @@ DEVICE: dict[str, Any] = {
     "components": [component(), {**component(), "name": "radio", "rel": 2, "seq": 90}],
     "allowed_origins": [ORIGIN, "https://cdn.example.net:8443"],
     "loopback": False,
+    "need_root": 0,
+    "need_cosign": 0,
+    "floor": 0,
+    "beat_iat": 0,
 }
+
+# A device that takes keysets (two of three root keys) and emergencies (two of three persons, one with two keys).
+roots = [root_key, *(Key(f"root-{n}", KEYS) for n in range(2, 9))]
+ann, bob, cat = cosign_key, Key("cosign-2", COSIGN, "bob"), Key("cosign-3", COSIGN, "cat")
+ann_again = Key("cosign-4", COSIGN, "ann")
+HOLDERS = (trigger_key, artifact_key, beat_key, *roots[:3], ann, bob, cat, ann_again)
+SECURED: dict[str, Any] = DEVICE | {"keys": [key.public for key in HOLDERS], "need_root": 2, "need_cosign": 2}
 
 
 def device(**main: Any) -> dict[str, Any]:
@@ -184,6 +198,39 @@ def recalled(changes: Claims | None = None) -> bytes:
     return trigger_key.token(recall(changes))
 
 
+def several(keys: Sequence[Key], claims: Claims | bytes, **headers: bytes) -> bytes:
+    """Return a token with a line for each key; `headers` replaces headers by `kid`, written with "_" for "-"."""
+    payload = b64(claims if isinstance(claims, bytes) else compact(claims))
+    lines: list[bytes] = []
+    for key in keys:
+        header = b64(headers.get(key.kid.replace("-", "_"), key.header()))
+        signature = b64(key.sign(header + b"." + payload))
+        lines.append(header + b"." + (b"" if lines else payload) + b"." + signature)
+    return b"\n".join(lines)
+
+
+def keyset(changes: Claims | None = None) -> Claims:
+    """Return the claims of the keyset that follows that of `SECURED`: root 1 goes, root 4 comes."""
+    holders = (trigger_key, artifact_key, beat_key, *roots[1:4], ann, bob, cat)
+    claims: Claims = {"v": 1, "iss": "test-fleet", "ep": 4, "iat": NOW - 60, "keys": [key.public for key in holders]}
+    return edited(claims | {"need": {"root": 2, "cosign": 2}}, changes)
+
+
+def warrant(changes: Claims | None = None) -> Claims:
+    claims: Claims = {"v": 1, "iss": "test-fleet", "ep": 3, "cid": "r-12", "asts": [STATED], "aud": ["m:esp32-c3"]}
+    return edited(claims | {"most": 50_000, "iat": NOW - 600, "exp": NOW + 86_400}, changes)
+
+
+def beat(changes: Claims | None = None) -> Claims:
+    claims: Claims = {"v": 1, "iss": "test-fleet", "ep": 3, "seq": 140, "floor": 90, "iat": NOW - 60}
+    return edited(claims | {"exp": NOW + 86_400}, changes)
+
+
+def emergency(signed: bytes | None = None, trigger: Claims | None = None, artifact: Claims | None = None) -> bytes:
+    """Return trigger, statement and warrant; `signed` takes the place of the warrant of two persons."""
+    return bundle({"urg": 3} | (trigger or {}), artifact) + b"\n" + (signed or several((ann, bob), warrant()))
+
+
 @dataclass(frozen=True)
 class Vector:
     """One bundle, who gets it when, and what must come of it.
@@ -192,9 +239,10 @@ class Vector:
         name: unique, lower case with dashes.
         why: what is tried, and why it must end so.
         bundle: the bytes that arrive.
-        expected: `{"reason": code}`, or kind, token hash and the component afterwards.
+        expected: `{"reason": code}`, or what is to be answered and kept.
         device: members of the device state that differ from the file's default.
         clock: epoch seconds, None without a clock.
+        call: what they arrive as: "bundle", "keyset", "beat", or "document" for provisioning.
     """
 
     name: str
@@ -203,12 +251,14 @@ class Vector:
     expected: dict[str, Any]
     device: dict[str, Any] = field(default_factory=dict)
     clock: int | None = NOW
+    call: str = "bundle"
 
     def document(self, group: str) -> dict[str, Any]:
         return {
             "name": self.name,
             "class": group,
             "why": self.why,
+            "call": self.call,
             "bundle": self.bundle.decode("latin-1"),
             "device": self.device,
             "clock": self.clock,
@@ -217,9 +267,18 @@ class Vector:
 
 
 def refused(
-    reason: str, name: str, why: str, data: bytes, state: dict[str, Any] | None = None, clock: int | None = NOW
+    reason: str,
+    name: str,
+    why: str,
+    data: bytes,
+    state: dict[str, Any] | None = None,
+    clock: int | None = NOW,
+    call: str = "bundle",
 ) -> Vector:
-    return Vector(name, why, data, {"reason": reason}, state or {}, clock)
+    return Vector(name, why, data, {"reason": reason}, state or {}, clock, call)
+
+
+STATED = token_hash(artifact_key.token(statement()))
 
 
 HELD = token_hash(bundle().split(b"\n")[0])

@@ -105,6 +105,18 @@ def requirements() -> list[Vector]:
                 bundle(None, {"req": [{"comp": "modem", "rel": 1}]})),
         refused("requirement_unmet", "one-of-two", "one met, one not",
                 bundle(None, {"req": [{"comp": "radio", "rel": 2}, {"comp": "main", "rel": 5}]})),
+        refused("requirement_unmet", "last-of-eight", "seven met, one not",
+                bundle(None, {"req": [*[{"comp": "radio", "rel": 1}] * 7, {"comp": "radio", "rel": 3}]})),
+        refused("requirement_unmet", "largest-requirement", "a release that never comes",
+                bundle(None, {"req": [{"comp": "radio", "rel": 2**53 - 1}]})),
+        refused("requirement_unmet", "requires-itself", "the release itself is no help before it runs",
+                bundle(None, {"req": [{"comp": "main", "rel": 5}]})),
+        refused("requirement_unmet", "rollback-requirement", "a rollback has requirements too",
+                bundle({"act": "rollback"}, {"dn": [4], "req": [{"comp": "radio", "rel": 3}]}, {"rel": 3})),
+        refused("statement_field", "component-of-the-other", "the trigger sends the radio's artifact to main",
+                bundle(None, {"comp": "radio"})),
+        refused("statement_hash", "statement-of-the-other", "the statement behind the trigger is that of the radio",
+                bundle().split(b"\n")[0] + b"\n" + artifact_key.token(statement({"comp": "radio"}))),
     ]  # fmt: skip
 
 

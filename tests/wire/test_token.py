@@ -12,7 +12,17 @@ import pytest
 from orchestrator import verifier
 from orchestrator.errors import RequestError
 from orchestrator.wire import token
-from orchestrator.wire.token import TokenType, assemble, bundle, encode64, hash_of, key_id, signing_input
+from orchestrator.wire.token import (
+    TokenType,
+    assemble,
+    assemble_further,
+    bundle,
+    encode64,
+    further_input,
+    hash_of,
+    key_id,
+    signing_input,
+)
 from tests.golden import kit
 
 
@@ -35,6 +45,49 @@ def test_the_hash_covers_header_and_payload_only() -> None:
 def test_a_bundle_is_one_token_per_line() -> None:
     assert bundle([b"a.b.c", b"d.e.f"]) == b"a.b.c\nd.e.f"
     assert bundle([b"a.b.c"]) == b"a.b.c"
+
+
+def test_further_lines_are_those_of_the_vectors() -> None:
+    claims = kit.warrant()
+    first = signing_input(TokenType.COSIGN, "cosign-1", claims)
+    line = assemble(first, kit.ann.sign(first))
+    for start in (first, line):
+        further = further_input(TokenType.COSIGN, "cosign-2", start)
+        lines = [line, assemble_further(further, kit.bob.sign(further))]
+        assert bundle(lines) == kit.several((kit.ann, kit.bob), claims)
+
+
+def test_a_further_line_leaves_the_payload_out_but_signs_it() -> None:
+    further = further_input(TokenType.KEYS, "k", b"aaaa.bbbb")
+    header = encode64(b'{"alg":"ES256","kid":"k","typ":"ota-keys+jws"}').encode()
+    assert further == header + b".bbbb"
+    assert assemble_further(further, bytes(64)) == header + b".." + b"A" * 86
+
+
+def test_a_further_line_is_checked_like_the_first() -> None:
+    with pytest.raises(RequestError, match="not a key identifier"):
+        further_input(TokenType.KEYS, "../k", b"aaaa.bbbb")
+    with pytest.raises(ValueError, match="64 bytes, not 63"):
+        assemble_further(b"aaaa.bbbb", bytes(63))
+
+
+def test_the_largest_keyset_fits_and_one_byte_more_does_not() -> None:
+    filler = "x" * (4096 - len('{"m":""}'))
+    longest = assemble(signing_input(TokenType.KEYS, "k" * 64, {"m": filler}), bytes(64))
+    assert len(longest) == 5696 <= verifier.MAX_KEYSET_TOKEN_BYTES
+    with pytest.raises(RequestError, match="4097 bytes, devices accept 4096"):
+        signing_input(TokenType.KEYS, "k", {"m": filler + "x"})
+
+
+def test_whatever_several_sign_fits_the_broker() -> None:
+    def lines(typ: TokenType, payload_bytes: int, signers: int) -> list[bytes]:
+        first = assemble(signing_input(typ, "k" * 64, {"m": "x" * (payload_bytes - 8)}), bytes(64))
+        further = assemble_further(further_input(typ, "k" * 64, first), bytes(64))
+        return [first] + [further] * (signers - 1)
+
+    single = lines(TokenType.TRIGGER, 1200, 1) + lines(TokenType.ARTIFACT, 1200, 1)
+    assert len(bundle(single + lines(TokenType.COSIGN, 1200, 8))) == 7174
+    assert len(bundle(lines(TokenType.KEYS, 4096, 8))) == 7341
 
 
 def test_the_largest_payload_fits_and_one_byte_more_does_not() -> None:
@@ -76,7 +129,9 @@ def test_a_key_identifier_comes_from_the_point() -> None:
 
 def test_limits_and_types_are_those_of_the_verifier() -> None:
     assert token.MAX_PAYLOAD_BYTES == verifier.MAX_PAYLOAD_BYTES
-    assert (TokenType.TRIGGER, TokenType.ARTIFACT) == (verifier.TRIGGER, verifier.ARTIFACT)
+    assert token.MAX_KEYSET_BYTES == verifier.MAX_KEYSET_BYTES
+    types = {verifier.TRIGGER, verifier.ARTIFACT, verifier.COSIGN, verifier.BEAT, verifier.KEYS}
+    assert {typ.value for typ in TokenType} == types
 
 
 def test_making_tokens_needs_no_cryptography() -> None:

@@ -101,3 +101,24 @@ def test_any_text_is_a_device_topic_or_refused(text: str) -> None:
         assert len(error.message) < 1500
     else:
         assert topics.uplink(found.device, found.channel) == text
+
+
+@pytest.mark.parametrize("topic", [topics.BEAT, topics.beat_of("eu.west"), topics.keyset(1), topics.keyset(2**40)])
+def test_what_the_daemon_retains(topic: str) -> None:
+    assert topics.may_lie_retained(topic)
+    assert not topics.is_command(topic)
+
+
+@pytest.mark.parametrize("topic", [topics.command("d1"), topics.group_command("all")])
+def test_commands_are_never_retained(topic: str) -> None:
+    assert topics.is_command(topic)
+    assert not topics.may_lie_retained(topic)
+
+
+@pytest.mark.parametrize(
+    "topic",
+    ["ota/v1/keys/0", "ota/v1/keys/01", "ota/v1/keys/1/x", "ota/v1/g/A/beat", "ota/v1/g//cmd", "ota/v1/x/d1/cmd", ""],
+)
+def test_foreign_topics(topic: str) -> None:
+    assert not topics.may_lie_retained(topic)
+    assert not topics.is_command(topic)
