@@ -11,11 +11,13 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from orchestrator.sim.draw import draw
 from orchestrator.sim.events import (
+    Beat,
     Chunk,
     Command,
     Down,
@@ -23,6 +25,7 @@ from orchestrator.sim.events import (
     Event,
     Fetch,
     FetchFailed,
+    NewKeys,
     Opened,
     PowerCut,
     PowerOn,
@@ -34,7 +37,7 @@ from orchestrator.sim.flash import Attempt, Writing
 from orchestrator.sim.slots import SlotState
 from orchestrator.sim.turn import Turn
 from orchestrator.sim.unit import Phase, Unit
-from orchestrator.verifier import Refused, Verdict, verify
+from orchestrator.verifier import Keyset, Refused, Verdict, take_beat, take_keyset, verify
 from orchestrator.wire.report import Kind, Report
 
 MAX_TRIES = 50
@@ -124,6 +127,27 @@ def _command(turn: Turn, event: Command) -> None:
         _refuse(turn, "busy", verdict.claims)
     else:
         _accept(turn, verdict)
+
+
+def _take_keys(turn: Turn, event: NewKeys) -> None:
+    try:
+        after = take_keyset(event.bundle, turn.unit.identity, int(turn.now))
+    except Refused as refusal:
+        if refusal.code != "wrong_version":  # all keysets lie retained; each comes again with each connection
+            turn.note("keys_refused", refusal.code)
+        return
+    if turn.flash.attempt is not None and turn.unit.phase in _NOT_BEGUN:
+        _give_up(turn, code="new_keys")  # whoever signed it may be the one who was revoked
+    keyset = Keyset(after.iss, after.ep, dict(after.keys), after.need_root, after.need_cosign)
+    turn.keep(keyset=keyset, component=after.components[turn.flash.component.name])
+    turn.keep(floor=after.floor, beat_iat=after.beat_iat)
+    turn.note("rekeyed")
+
+
+def _hear_beat(turn: Turn, event: Beat) -> None:
+    with suppress(Refused):
+        after = take_beat(event.token, turn.unit.identity, int(turn.now))
+        turn.keep(floor=after.floor, beat_iat=after.beat_iat)
 
 
 def _refuse(turn: Turn, code: str, claims: Mapping[str, Any]) -> None:
@@ -311,5 +335,7 @@ _TABLE: dict[tuple[Phase, type[Event]], _Handler] = {
     (Phase.INSTALLING, Tick): _reboot,
     (Phase.TESTING, Tick): _tested,
     **{(phase, Command): _command for phase in _POWERED},
+    **{(phase, NewKeys): _take_keys for phase in _POWERED},
+    **{(phase, Beat): _hear_beat for phase in _POWERED},
     **{(phase, PowerCut): _cut for phase in _POWERED},
 }

@@ -35,6 +35,20 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True)
+class NewKeys:
+    """A keyset arrived, by MQTT or as an answer of the server."""
+
+    bundle: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """A beat arrived."""
+
+    token: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Opened:
     """The server began to send the artifact from `offset_bytes` on."""
 
@@ -61,7 +75,7 @@ class FetchFailed:
     final: bool
 
 
-Event = PowerOn | PowerCut | Tick | Command | Opened | Chunk | FetchFailed
+Event = PowerOn | PowerCut | Tick | Command | NewKeys | Beat | Opened | Chunk | FetchFailed
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +123,7 @@ class Note:
 
     Attributes:
         event: `accepted`, `refused`, `refreshed`, `recalled`, `too_late`, `superseded`, `failed`, `installed`,
-            `crashed`, `rolled_back`, `confirmed`, `lied`, `silent` or `power_cut`.
+            `crashed`, `rolled_back`, `confirmed`, `lied`, `silent`, `power_cut`, `rekeyed` or `keys_refused`.
         code: reason code where there is one.
         att: attempt it is about, "" if none.
     """

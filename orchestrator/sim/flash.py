@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.sim.image import HEAD_BYTES, crashes
 from orchestrator.sim.slots import Image, Slots
-from orchestrator.verifier import Component
+from orchestrator.verifier import Component, Keyset
 from orchestrator.wire.report import Report
 
 if TYPE_CHECKING:
@@ -98,6 +98,9 @@ class Flash:
     Attributes:
         slots: the two image slots.
         component: the verifier's durable state.
+        keyset: the keys that the device trusts now.
+        floor: lowest sequence number that is still good, from the last beat.
+        beat_iat: when that beat was made.
         boots: boot counter.
         attempt: the update in progress, None if there is none.
         writing: what is in the spare slot of its artifact.
@@ -108,6 +111,9 @@ class Flash:
 
     slots: Slots
     component: Component
+    keyset: Keyset
+    floor: int = 0
+    beat_iat: int = 0
     boots: int = 0
     attempt: Attempt | None = None
     writing: Writing = field(default_factory=Writing)

@@ -9,17 +9,21 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from functools import partial
 
 import httpx2
 
 from orchestrator.sim.agent import Agent
 from orchestrator.sim.draw import draw
-from orchestrator.sim.events import Command
+from orchestrator.sim.events import Command, NewKeys
 from orchestrator.sim.outbox import Parcel
 from orchestrator.wire.report import encode
 
 MAX_BUNDLE_BYTES = 16_384
+EPOCH_HEADER = "Ota-Key-Epoch"
+MAX_EPOCH_DIGITS = 16
+_KEYS_PATH = "/api/v1/keys"
 _POLL_PATH = "/api/v1/firmware/version"
 _REPORT_PATH = "/api/v1/report"
 _HELLO_PATH = "/api/v1/hello"
@@ -64,22 +68,45 @@ def _is_new(agent: Agent, greeted: str) -> bool:
 
 
 async def _ask(agent: Agent) -> None:
-    url = agent.links.server + _POLL_PATH
+    """Ask for an offer; before it is judged, take the keysets that the server has and we have not."""
     params = {"current": agent.unit.running.version}
-    async with agent.links.http.stream("GET", url, params=params, headers=_headers(agent)) as response:
-        if response.status_code == httpx2.codes.NO_CONTENT:
-            return
-        if response.status_code != httpx2.codes.OK:
+    answer = await _get(agent, _POLL_PATH, params)
+    if answer is None:
+        return
+    while (ours := agent.unit.flash.keyset.ep) < answer.epoch and agent.powered:
+        keys = await _get(agent, f"{_KEYS_PATH}/{ours + 1}", {})
+        if keys is None or not keys.body:
+            break
+        agent.feed(NewKeys(keys.body))
+        if agent.unit.flash.keyset.ep == ours:
+            break  # refused; asking again would bring the same
+    if answer.body and agent.powered:
+        agent.feed(Command(answer.body))
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What the server said: a bundle, or nothing, and the key epoch that it signs under."""
+
+    body: bytes
+    epoch: int
+
+
+async def _get(agent: Agent, path: str, params: dict[str, str]) -> _Answer | None:
+    body = bytearray()
+    async with agent.links.http.stream(
+        "GET", agent.links.server + path, params=params, headers=_headers(agent)
+    ) as response:
+        if response.status_code not in (httpx2.codes.OK, httpx2.codes.NO_CONTENT):
             agent.observe("poll_refused", code=f"http_{response.status_code}")
-            return
-        bundle = bytearray()
+            return None
         async for data in response.aiter_bytes():
-            bundle += data
-            if len(bundle) > MAX_BUNDLE_BYTES:
+            body += data
+            if len(body) > MAX_BUNDLE_BYTES:
                 agent.observe("poll_refused", code="oversize")
-                return
-    if agent.powered:
-        agent.feed(Command(bytes(bundle)))
+                return None
+        epoch = response.headers.get(EPOCH_HEADER, "")
+        return _Answer(bytes(body), int(epoch) if epoch.isdecimal() and len(epoch) <= MAX_EPOCH_DIGITS else 0)
 
 
 async def _greet(agent: Agent, greeted: str) -> str:

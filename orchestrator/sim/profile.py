@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from orchestrator.sim.behaviour import Behaviour
 from orchestrator.sim.draw import chosen, dealt, draw, within
-from orchestrator.verifier import PublicKey
+from orchestrator.verifier import Keyset
 
 FAULTS = ("bad", "lie", "silent", "offline", "power_loss", "duplicate", "reorder", "replay")
 
@@ -22,16 +22,12 @@ class Trust:
     """What every device of the fleet was provisioned with.
 
     Attributes:
-        iss: deployment identifier.
-        ep: key epoch.
-        keys: public keys by `kid`.
+        keyset: deployment, key epoch and public keys at birth; a device may take later keysets.
         allowed_origins: origins that downloads may come from.
         loopback: whether plain HTTP to loopback is allowed.
     """
 
-    iss: str
-    ep: int
-    keys: Mapping[str, PublicKey]
+    keyset: Keyset
     allowed_origins: tuple[str, ...]
     loopback: bool
 

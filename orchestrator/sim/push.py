@@ -17,9 +17,9 @@ import aiomqtt
 
 from orchestrator.sim.agent import Agent, is_cancelled
 from orchestrator.sim.draw import draw
-from orchestrator.sim.events import Command
+from orchestrator.sim.events import Beat, Command, Event, NewKeys
 from orchestrator.wire.report import Hello, State, encode
-from orchestrator.wire.topics import Channel, command, uplink
+from orchestrator.wire.topics import BEAT, KEYSETS, Channel, command, uplink
 
 _LONGEST_PAUSE_S = 30.0
 _TIMEOUT_S = 30.0
@@ -57,7 +57,7 @@ async def _session(agent: Agent, broker: Broker) -> None:
     agent.connected = True
     try:
         async with _client(agent, broker) as client:
-            await client.subscribe(command(agent.device), qos=1)
+            await client.subscribe([(topic, 1) for topic in (KEYSETS, BEAT, command(agent.device))])
             await _serve(agent, client)
     finally:
         agent.connected = False
@@ -79,7 +79,13 @@ async def _serve(agent: Agent, client: aiomqtt.Client) -> None:
 async def _listen(agent: Agent, client: aiomqtt.Client) -> None:
     async for message in client.messages:
         if isinstance(message.payload, bytes):
-            agent.feed(Command(message.payload))
+            agent.feed(_event(str(message.topic), message.payload))
+
+
+def _event(topic: str, payload: bytes) -> Event:
+    if topic == BEAT:
+        return Beat(payload)
+    return NewKeys(payload) if topic.startswith(KEYSETS.removesuffix("+")) else Command(payload)
 
 
 async def _talk(agent: Agent, client: aiomqtt.Client, listener: asyncio.Task[None]) -> None:

@@ -123,7 +123,7 @@ def _trust(request: Request) -> Trust:
     except Refused as refusal:
         raise ConfigError([f"{request.keys}: not a document of public keys ({refusal})"]) from None
     own = () if request.server is None else (_origin(request.server),)
-    return Trust(keyset.iss, keyset.ep, keyset.keys, request.allow_origins or own, request.loopback)
+    return Trust(keyset, request.allow_origins or own, request.loopback)
 
 
 def _surroundings(request: Request, profiles: list[Profile]) -> Surroundings:

@@ -16,7 +16,7 @@ import msgspec
 
 from orchestrator.sim.outbox import Parcel
 
-_WITH_CODE = ("refused", "failed", "link_lost", "poll_refused", "report_refused")
+_WITH_CODE = ("refused", "failed", "link_lost", "poll_refused", "report_refused", "keys_refused")
 _COUNTED = (
     "triggered",
     "accepted",
@@ -31,6 +31,7 @@ _COUNTED = (
     "recalled",
     "too_late",
     "power_cut",
+    "rekeyed",
 )
 
 

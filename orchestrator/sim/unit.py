@@ -60,7 +60,7 @@ class Unit:
         behaviour = profile.behaviour
         slots = Slots.born(Image(behaviour.version, behaviour.rel))
         component = Component(name=behaviour.component, rel=behaviour.rel, sec=0, seq=0)
-        return cls(profile, Flash(slots, component))
+        return cls(profile, Flash(slots, component, profile.trust.keyset))
 
     @property
     def running(self) -> Image:
@@ -70,15 +70,19 @@ class Unit:
     @property
     def identity(self) -> Device:
         """The device as its verifier sees it."""
-        trust = self.profile.trust
+        trust, flash = self.profile.trust, self.flash
         return Device(
             id=self.profile.device,
             groups=self.profile.behaviour.groups,
             model=self.profile.model,
-            iss=trust.iss,
-            ep=trust.ep,
-            keys=trust.keys,
-            components={self.flash.component.name: self.flash.component},
+            iss=flash.keyset.iss,
+            ep=flash.keyset.ep,
+            keys=flash.keyset.keys,
+            need_root=flash.keyset.need_root,
+            need_cosign=flash.keyset.need_cosign,
+            floor=flash.floor,
+            beat_iat=flash.beat_iat,
+            components={flash.component.name: flash.component},
             allowed_origins=trust.allowed_origins,
             loopback=trust.loopback,
         )

@@ -27,6 +27,8 @@ class Channel(StrEnum):
 
 _CHANNELS = {channel.value: channel for channel in Channel}
 _UPLINK = re.compile(f"{PREFIX}/d/({_IDENTIFIER.pattern})/({'|'.join(_CHANNELS)})")
+_RETAINED = re.compile(f"{PREFIX}/(keys/[1-9][0-9]{{0,15}}|g/{_IDENTIFIER.pattern}/beat)")
+_COMMAND = re.compile(f"{PREFIX}/[dg]/{_IDENTIFIER.pattern}/cmd")
 
 
 class DeviceTopic(NamedTuple):
@@ -49,6 +51,42 @@ def is_identifier(text: str) -> bool:
 def command(device: str) -> str:
     """Return the topic on which `device` receives triggers and recalls."""
     return f"{PREFIX}/d/{device}/cmd"
+
+
+KEYSETS = f"{PREFIX}/keys/+"
+"""Where all keysets lie retained."""
+
+BEAT = f"{PREFIX}/g/all/beat"
+"""Where the present beat lies retained."""
+
+
+EVERYTHING = f"{PREFIX}/#"
+"""All topics of this format."""
+
+
+def beat_of(group: str) -> str:
+    """Return the topic on which a beat of a group lies retained."""
+    return f"{PREFIX}/g/{group}/beat"
+
+
+def group_command(group: str) -> str:
+    """Return the topic on which a group would receive triggers; only the daemon may write it."""
+    return f"{PREFIX}/g/{group}/cmd"
+
+
+def may_lie_retained(topic: str) -> bool:
+    """Say whether the daemon keeps messages on this topic; what lies retained elsewhere is foreign."""
+    return _RETAINED.fullmatch(topic) is not None
+
+
+def is_command(topic: str) -> bool:
+    """Say whether this is a topic of triggers and recalls, on which only the daemon may write."""
+    return _COMMAND.fullmatch(topic) is not None
+
+
+def keyset(epoch: int) -> str:
+    """Return the topic on which the keyset of an epoch lies retained."""
+    return f"{PREFIX}/keys/{epoch}"
 
 
 def uplink(device: str, channel: Channel) -> str:

@@ -12,15 +12,16 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
+from orchestrator.core.trigger import beat_claims, keyset_claims, warrant_claims
 from orchestrator.sim.behaviour import Behaviour
 from orchestrator.sim.device import step
 from orchestrator.sim.events import Chunk, Command, Effect, Event, Fetch, Note, Opened, PowerOn, Say, Tick
 from orchestrator.sim.image import make_image
 from orchestrator.sim.profile import Profile, Trust, cast
 from orchestrator.sim.unit import Phase, Unit
-from orchestrator.verifier import PublicKey
+from orchestrator.verifier import Keyset, PublicKey
 from orchestrator.wire.report import Kind, Report
-from orchestrator.wire.token import TokenType, assemble, bundle, hash_of, signing_input
+from orchestrator.wire.token import TokenType, assemble, assemble_further, bundle, further_input, hash_of, signing_input
 
 NOW = 1_800_000_000.0
 ORIGIN = "https://ota.example.net"
@@ -36,11 +37,20 @@ class Key:
     kid: str
     typ: TokenType
     private: ec.EllipticCurvePrivateKey = field(default_factory=lambda: ec.generate_private_key(ec.SECP256R1()))
+    who: str = ""
 
     def sign(self, claims: dict[str, Any]) -> bytes:
         signed = signing_input(self.typ, self.kid, claims)
+        return assemble(signed, self._raw(signed))
+
+    def join(self, first_line: bytes) -> bytes:
+        """Sign what the first line of a multi-signed token says, as one more line."""
+        signed = further_input(self.typ, self.kid, first_line)
+        return assemble_further(signed, self._raw(signed))
+
+    def _raw(self, signed: bytes) -> bytes:
         r, s = decode_dss_signature(self.private.sign(signed, ec.ECDSA(hashes.SHA256())))
-        return assemble(signed, r.to_bytes(32, "big") + min(s, _ORDER - s).to_bytes(32, "big"))
+        return r.to_bytes(32, "big") + min(s, _ORDER - s).to_bytes(32, "big")
 
     @property
     def point(self) -> tuple[bytes, bytes]:
@@ -49,7 +59,19 @@ class Key:
 
     @property
     def public(self) -> PublicKey:
-        return PublicKey(self.kid, self.typ, *self.point)
+        return PublicKey(self.kid, self.typ, *self.point, who=self.who)
+
+    @property
+    def entry(self) -> dict[str, str]:
+        """The key as a keyset lists it."""
+        x, y = (base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in self.point)
+        return {"kid": self.kid, "typ": str(self.typ), "x": x, "y": y} | ({"who": self.who} if self.who else {})
+
+
+def sign_together(claims: dict[str, Any], *keys: Key) -> bytes:
+    """Return a multi-signed token."""
+    first = keys[0].sign(claims)
+    return bundle([first, *(key.join(first) for key in keys[1:])])
 
 
 @dataclass
@@ -90,6 +112,10 @@ class Issuer:
     def __init__(self) -> None:
         self.artifact_key = Key("artifact-1", TokenType.ARTIFACT)
         self.trigger_key = Key("trigger-1", TokenType.TRIGGER)
+        self.beat_key = Key("beat-1", TokenType.BEAT)
+        self.root_keys = [Key(f"root-{number}", TokenType.KEYS) for number in (1, 2, 3)]
+        self.cosigners = [Key(f"cosign-{who}", TokenType.COSIGN, who=who) for who in ("ada", "bob", "cleo")]
+        self.epoch = 1
         self._seq = count(1)
 
     @property
@@ -97,7 +123,42 @@ class Issuer:
         return self.artifact_key, self.trigger_key
 
     def trust(self, *origins: str, loopback: bool = False) -> Trust:
-        return Trust("fleet", 1, {key.kid: key.public for key in self.keys}, origins or (ORIGIN,), loopback)
+        members = (*self.keys, self.beat_key, *self.root_keys, *self.cosigners)
+        keyset = Keyset("fleet", 1, {key.kid: key.public for key in members}, need_root=2, need_cosign=2)
+        return Trust(keyset, origins or (ORIGIN,), loopback)
+
+    def keyset(self, epoch: int, *signers: Key) -> bytes:
+        """Return a keyset of the keys that we have now, signed by some root keys."""
+        members = (*self.keys, self.beat_key, *self.root_keys, *self.cosigners)
+        claims = keyset_claims(
+            deployment="fleet",
+            epoch=epoch,
+            keys=[key.entry for key in members],
+            need_root=2,
+            need_cosign=2,
+            issued_at=NOW,
+        )
+        return sign_together(claims, *signers)
+
+    def warrant(self, build_statement: bytes, *signers: Key, **changes: Any) -> bytes:
+        """Return a warrant for rollout `r1` and model `sim-a`."""
+        claims = warrant_claims(
+            deployment="fleet",
+            epoch=self.epoch,
+            rollout="r1",
+            statement_hashes=[hash_of(build_statement)],
+            audience=["m:sim-a"],
+            most=1000,
+            issued_at=NOW,
+            expires_at=NOW + 86_400,
+        )
+        return sign_together(claims | changes, *signers)
+
+    def beat(self, seq: int, floor: int, now: float = NOW) -> bytes:
+        claims = beat_claims(
+            deployment="fleet", epoch=self.epoch, seq=seq, floor=floor, issued_at=now, expires_at=now + 86_400
+        )
+        return self.beat_key.sign(claims)
 
     def document(self) -> dict[str, Any]:
         def text(raw: bytes) -> str:
@@ -129,7 +190,7 @@ class Issuer:
         return {
             "v": 1,
             "iss": "fleet",
-            "ep": 1,
+            "ep": self.epoch,
             "aud": [f"d:{device}"],
             "comp": "main",
             "cid": "r1",

@@ -247,7 +247,7 @@ def test_bytes_that_are_not_authentic_are_not_even_answered(issuer: Issuer, good
     ("changes", "code"),
     [
         ({"exp": int(NOW), "iat": int(NOW) - 60}, "expired"),
-        ({"urg": 3}, "cosign_required"),
+        ({"urg": 3}, "warrant_missing"),
         ({"url": ["https://evil.test/v1/dl/x"]}, "url_origin"),
         ({"url": ["http://127.0.0.1:80/x"]}, "url_scheme"),
         ({"size": 9}, "statement_field"),
