@@ -9,8 +9,8 @@
 # make lock       new locks after a change of dependencies; needs uv
 # make clean      removes the virtual environment and everything that was made
 #
-# Every target does its own set-up: the virtual environment (PYTHON=python3.12 chooses the interpreter), and mosquitto
-# where root or sudo allows.
+# Every target does its own set-up: the virtual environment (PYTHON=python3.12 chooses the interpreter), mosquitto and
+# SoftHSM where root or sudo allows.
 
 KILLS ?= 2000
 UV ?= uv
@@ -29,11 +29,12 @@ demo: $(READY)
 	@$(BIN)/python -m orchestrator.demo
 
 test: $(READY) broker
+	@scripts/setup token
 	@$(BIN)/pytest -n 2 $(PYTEST_ARGS)
 
 check: static
 	@$(MAKE) --no-print-directory test PYTEST_ARGS="--cov --cov-report=term --cov-fail-under=90 $(PYTEST_ARGS)"
-	@$(BIN)/coverage report --include='orchestrator/core/*,orchestrator/verifier.py' --fail-under=100
+	@$(BIN)/coverage report --include='orchestrator/core/*,orchestrator/verifier/*' --fail-under=100
 
 static: $(READY)
 	@$(BIN)/ruff format --check -q $(CODE)

@@ -15,9 +15,11 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 
-from orchestrator.adapters.signers import FileSigner
-from orchestrator.errors import ForbiddenError, NotFoundError, RequestError
+from orchestrator.adapters.signers import SPOT_CHECK, CheckedSigner, FileSigner, low_s, open_signer
+from orchestrator.errors import ForbiddenError, NotFoundError, OrchestratorError, RequestError, UnavailableError
 from orchestrator.wire.token import key_id
 
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -108,3 +110,88 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(ForbiddenError, match="cannot be read by this user") as error:
         FileSigner.load(tmp_path / "trigger.pem")
     assert error.value.code == "key_unreadable"
+
+
+class Faulty(FileSigner):
+    """A signer whose signatures go wrong from one on, by a changed bit or another key."""
+
+    def __init__(self, wrong_from: int, wrong: bytes = b"") -> None:
+        super().__init__(KEY)
+        self.count, self.wrong_from, self.wrong = 0, wrong_from, wrong
+
+    def sign(self, data: bytes) -> bytes:
+        self.count += 1
+        good = super().sign(data)
+        return good if self.count < self.wrong_from else self.wrong or bytes([good[0] ^ 1]) + good[1:]
+
+
+def high(signature: bytes) -> bytes:
+    order = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+    return signature[:32] + (order - int.from_bytes(signature[32:], "big")).to_bytes(32, "big")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [b"", bytes(64), b"\xff" * 64, b"short", high(FileSigner(KEY).sign(b"data"))],
+    ids=["a bit", "zero", "too large", "short", "high s"],
+)
+def test_a_signature_that_does_not_hold_is_never_handed_out(wrong: bytes) -> None:
+    signer = CheckedSigner(Faulty(2, wrong), 1)
+    signer.sign(b"data")
+    with pytest.raises(UnavailableError, match="signs nothing more") as error:
+        signer.sign(b"data")
+    assert error.value.code == "faulty_signer"
+
+
+def test_a_signer_that_failed_once_is_not_asked_again() -> None:
+    faulty = Faulty(1)
+    signer = CheckedSigner(faulty, SPOT_CHECK)
+    for _ in range(3):
+        with pytest.raises(UnavailableError):
+            signer.sign(b"data")
+    assert faulty.count == 1
+
+
+def test_our_own_work_is_looked_at_now_and_then() -> None:
+    signer = CheckedSigner(Faulty(2), SPOT_CHECK)
+    for _ in range(SPOT_CHECK):
+        signer.sign(b"data")
+    with pytest.raises(UnavailableError):
+        signer.sign(b"data")
+
+
+def test_an_error_of_the_signer_is_no_fault_of_the_key() -> None:
+    class Away(FileSigner):
+        away = True
+
+        def sign(self, data: bytes) -> bytes:
+            if self.away:
+                raise UnavailableError("the token is away")
+            return super().sign(data)
+
+    held = Away(KEY)
+    signer = CheckedSigner(held, 1)
+    with pytest.raises(UnavailableError, match="the token is away"):
+        signer.sign(b"data")
+    held.away = False
+    assert signer.sign(b"data") == FileSigner(KEY).sign(b"data")
+
+
+def test_a_signature_of_another_length_has_no_low_s() -> None:
+    assert low_s(high(FileSigner(KEY).sign(b"data"))) == FileSigner(KEY).sign(b"data")
+    with pytest.raises(ValueError, match="64 bytes, not 63"):
+        low_s(bytes(63))
+
+
+@given(st.binary(max_size=300))
+def test_any_file_is_a_key_or_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    pem = KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path = tmp_path_factory.getbasetemp() / "fuzzed.pem"
+    for candidate in (content, pem[: len(content)] + content, pem.replace(pem[40:44], content[:4])):
+        path.write_bytes(candidate)
+        path.chmod(0o600)
+        try:
+            assert open_signer(path).kid
+        except OrchestratorError as error:
+            assert error.code in ("bad_key", "wrong_curve", "encrypted_key")
+            assert "PRIVATE" not in error.message

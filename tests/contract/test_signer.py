@@ -9,11 +9,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from orchestrator.adapters.keys import create_keys
-from orchestrator.adapters.signers import FileSigner
+from orchestrator.adapters.signers import FileSigner, open_signer
 from orchestrator.ports import Signer
 from orchestrator.verifier import TRIGGER, PublicKey, load_keys, open_token
 from orchestrator.wire.token import TokenType, assemble, signing_input
 from tests.golden import kit
+from tests.support.softhsm import SoftToken
 
 ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 Pair = tuple[Signer, dict[str, PublicKey]]
@@ -24,15 +25,27 @@ def _from_file(directory: Path) -> Pair:
     return FileSigner.load(directory / "trigger.pem"), load_keys((directory / "device-keys.json").read_bytes())
 
 
+def _checked_file(directory: Path) -> Pair:
+    _, keys = _from_file(directory)
+    return open_signer(directory / "trigger.pem"), keys
+
+
 def _in_memory(_: Path) -> Pair:
     signer = FileSigner(ec.generate_private_key(ec.SECP256R1()))
     return signer, {signer.kid: PublicKey(signer.kid, TRIGGER, signer.x, signer.y)}
 
 
-@pytest.fixture(params=[_from_file, _in_memory], ids=["file", "memory"])
+def _in_token(token: SoftToken) -> Pair:
+    key = ec.generate_private_key(ec.SECP256R1())
+    known = FileSigner(key)
+    signer = open_signer(token.uri(token.put_key(key)))
+    return signer, {known.kid: PublicKey(known.kid, TRIGGER, known.x, known.y)}
+
+
+@pytest.fixture(params=[_from_file, _checked_file, _in_memory, _in_token], ids=["file", "checked", "memory", "token"])
 def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Pair:
-    make: Callable[[Path], Pair] = request.param
-    return make(tmp_path / "keys")
+    make: Callable[..., Pair] = request.param
+    return make(request.getfixturevalue("soft_token") if make is _in_token else tmp_path / "keys")
 
 
 def test_devices_verify_what_is_signed(pair: Pair) -> None:
