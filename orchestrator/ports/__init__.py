@@ -7,13 +7,17 @@ Rules:
 """
 
 from orchestrator.ports.artifacts import ArtifactSource, Found, Locator
+from orchestrator.ports.audit import AuditLog, Pinned, Witness
 from orchestrator.ports.bus import Bus, Message
+from orchestrator.ports.operators import Approvals, Operator, Operators, Review, Token
 from orchestrator.ports.records import EXPOSED, QUEUED, DeliveryKind, DeliveryState, Event, Line, Parcel
 from orchestrator.ports.signer import Signer
 from orchestrator.ports.store import Catalogue, Lane, Outbox, Registry, Result, Rollouts, Store, Tx, Updates
 
 __all__ = [
+    "Approvals",
     "ArtifactSource",
+    "AuditLog",
     "Bus",
     "Catalogue",
     "DeliveryKind",
@@ -25,14 +29,20 @@ __all__ = [
     "Line",
     "Locator",
     "Message",
+    "Operator",
+    "Operators",
     "Outbox",
     "Parcel",
+    "Pinned",
     "QUEUED",
     "Registry",
     "Result",
+    "Review",
     "Rollouts",
     "Signer",
     "Store",
+    "Token",
     "Tx",
     "Updates",
+    "Witness",
 ]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import IntEnum
 from typing import Protocol, TypeVar
 
 from orchestrator.core.cohort import Member
 from orchestrator.core.model import Artifact, Device, Phase, Release, Rollout, Tally, TallyKey, Update, UpdateState
+from orchestrator.ports.audit import AuditLog
+from orchestrator.ports.keysets import Keysets
+from orchestrator.ports.operators import Approvals, Operators
 from orchestrator.ports.records import DeliveryKind, DeliveryState, Event, Line, Parcel
 from orchestrator.wire.report import Hello, Report, State
 
@@ -126,6 +129,14 @@ class Rollouts(Protocol):
         """Return the record of a rollout, oldest first."""
         ...
 
+    def offers(self) -> dict[int, int]:
+        """Return how many devices were offered a release, over all rollouts, by minute since the epoch."""
+        ...
+
+    def save_offers(self, offers: Mapping[int, int]) -> None:
+        """Store the offers by minute in place of those that were stored."""
+        ...
+
     def change_tallies(self, rollout_id: int, changes: Counter[TallyKey]) -> None:
         """Add the tally changes of one batch."""
         ...
@@ -231,7 +242,7 @@ class Outbox(Protocol):
         ...
 
 
-class Tx(Registry, Catalogue, Rollouts, Updates, Outbox, Protocol):
+class Tx(Registry, Catalogue, Rollouts, Updates, Outbox, Keysets, Operators, Approvals, AuditLog, Protocol):
     """Everything that can be read and written within one transaction."""
 
 

@@ -390,6 +390,21 @@ async def test_folding_adds_the_changes_up(store: Store) -> None:
     assert await store.read(lambda tx: (tx.tally(one), tx.tally(two), tx.tally(9))) == ({offered: 4}, {pending: 1}, {})
 
 
+async def test_offers_are_kept_by_minute_beside_other_counters(open_: Callable[[], Store]) -> None:
+    first = open_()
+    assert await first.read(lambda tx: tx.offers()) == {}
+    await write(first, lambda tx: tx.reserve(7))
+    await write(first, lambda tx: tx.save_offers({30_000_000: 20, 30_000_001: 1}))
+    await write(first, lambda tx: tx.save_offers({30_000_001: 3, 30_000_002: 2}))
+    await first.close()
+    second = open_()
+    assert await second.read(lambda tx: tx.offers()) == {30_000_001: 3, 30_000_002: 2}
+    await write(second, lambda tx: tx.save_offers({}))
+    assert await second.read(lambda tx: tx.offers()) == {}
+    assert await write(second, lambda tx: tx.reserve(1)) == 8
+    await second.close()
+
+
 # Updates
 
 

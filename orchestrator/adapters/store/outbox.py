@@ -9,12 +9,11 @@ from sqlalchemy import Connection, Select, bindparam, exists, func, or_, select,
 from sqlalchemy import insert as plain_insert
 
 from orchestrator.adapters.store import rows
-from orchestrator.adapters.store.dialect import insert
-from orchestrator.adapters.store.schema import WAITING, counters, deliveries, rollouts, updates
+from orchestrator.adapters.store.lease import Lease, overtaken
+from orchestrator.adapters.store.schema import FENCE, SEQ, WAITING, counters, deliveries, rollouts, updates
 from orchestrator.core.model import Update, UpdateState
 from orchestrator.ports import EXPOSED, QUEUED, DeliveryKind, DeliveryState, Parcel
 
-_SEQ = "seq"
 _IS_CURRENT = or_(
     deliveries.c.kind == DeliveryKind.CANCEL.value,
     exists().where(rollouts.c.id == deliveries.c.rollout_id, rollouts.c.version == deliveries.c.rollout_version),
@@ -23,6 +22,8 @@ _IS_CURRENT = or_(
 
 class SqlOutbox:
     """Deliveries in SQL."""
+
+    _lease: Lease | None = None
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -64,14 +65,16 @@ class SqlOutbox:
 
     def reserve(self, count: int) -> int:
         """See `ports.Outbox.reserve`."""
-        statement = insert(self._connection, counters).values(name=_SEQ, value=count)
-        statement = statement.on_conflict_do_update(
-            index_elements=["name"], set_={"value": counters.c.value + count}
-        ).returning(counters.c.value)
-        return int(self._connection.execute(statement).scalar_one()) - count + 1
+        lease = self._held()
+        statement = update(counters).where(counters.c.name == SEQ).values(value=counters.c.value + count)
+        last = int(self._connection.execute(statement.returning(counters.c.value)).scalar_one())
+        lease.cover(last)
+        return last - count + 1
 
     def seal(self, parcels: Sequence[Parcel]) -> int:
         """See `ports.Outbox.seal`."""
+        if parcels:
+            self._held()
         values = [
             {
                 "b_id": item.id,
@@ -151,6 +154,13 @@ class SqlOutbox:
             return True
         query = select(deliveries.c.state).where(deliveries.c.id == parcel_id)
         return self._connection.scalar(query) in EXPOSED
+
+    def _held(self) -> Lease:
+        """Return the lease, after asking in this transaction whether it is still ours."""
+        assert self._lease is not None, "a store that gives out numbers was opened with a lease"
+        if self._connection.scalar(select(counters.c.value).where(counters.c.name == FENCE)) != self._lease.fence:
+            raise overtaken()
+        return self._lease
 
     def _parcels(self, query: Select[tuple[Any, ...]]) -> list[Parcel]:
         return [rows.parcel(row) for row in self._connection.execute(query)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from sqlalchemy import Column, Connection, Table, delete, func, select, update
 from sqlalchemy import insert as plain_insert
@@ -11,12 +11,15 @@ from sqlalchemy.exc import IntegrityError
 
 from orchestrator.adapters.store import rows
 from orchestrator.adapters.store.dialect import insert
-from orchestrator.adapters.store.schema import rollout_events, rollouts, tallies, tally_changes
+from orchestrator.adapters.store.schema import counters, rollout_events, rollouts, tallies, tally_changes
 from orchestrator.core.model import Phase, Rollout, Tally, TallyKey
 from orchestrator.errors import ConflictError
 from orchestrator.ports import Event
 
 _KEY = ("epoch", "stage", "stratum", "state")
+_OFFERS = "offers/"
+"""A counter of this name and a minute holds the offers of that minute."""
+_IS_OFFERS = counters.c.name.startswith(_OFFERS)
 
 
 class SqlRollouts:
@@ -74,6 +77,18 @@ class SqlRollouts:
             Event(row.at, Phase(row.phase), row.code, row.text, row.actor, row.stage)
             for row in self._connection.execute(query)
         ]
+
+    def offers(self) -> dict[int, int]:
+        """See `ports.Rollouts.offers`."""
+        found = self._connection.execute(select(counters).where(_IS_OFFERS))
+        return {int(row.name.removeprefix(_OFFERS)): int(row.value) for row in found}
+
+    def save_offers(self, offers: Mapping[int, int]) -> None:
+        """See `ports.Rollouts.save_offers`."""
+        self._connection.execute(delete(counters).where(_IS_OFFERS))
+        values = [{"name": f"{_OFFERS}{minute}", "value": count} for minute, count in offers.items()]
+        if values:
+            self._connection.execute(plain_insert(counters), values)
 
     def change_tallies(self, rollout_id: int, changes: Counter[TallyKey]) -> None:
         """See `ports.Rollouts.change_tallies`."""

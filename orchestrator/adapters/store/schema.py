@@ -228,9 +228,119 @@ WAITING = text("deliveries.state IN ('planned', 'sealed', 'claimed')")
 _WAITING = text("state IN ('planned', 'sealed', 'claimed')")
 Index("ix_deliveries_waiting", deliveries.c.state, deliveries.c.seq, sqlite_where=_WAITING, postgresql_where=_WAITING)
 
+operators = Table(
+    "operators",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("person", Text, nullable=False),
+    Column("roles", Text, nullable=False),
+    Column("added_at", Double, nullable=False),
+)
+
+operator_tokens = Table(
+    "operator_tokens",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("operator", Text, ForeignKey("operators.name"), nullable=False, index=True),
+    Column("hash", Text, nullable=False),
+    Column("made_at", Double, nullable=False),
+    Column("expires_at", Double, nullable=False),
+    Column("used_at", Double),
+    Column("revoked_at", Double),
+)
+
+proposals = Table(
+    "proposals",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("matter", Text, nullable=False),
+    Column("object", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("proposer", Text, nullable=False),
+    Column("person", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("made_at", Double, nullable=False),
+    Column("expires_at", Double, nullable=False),
+    Column("needed", Integer, nullable=False),
+    Column("state", Text, nullable=False),
+)
+_OPEN = text("state IN ('proposed', 'approved')")
+Index(
+    "uq_proposals_open",
+    proposals.c.matter,
+    proposals.c.object,
+    proposals.c.proposer,
+    unique=True,
+    sqlite_where=_OPEN,
+    postgresql_where=_OPEN,
+)
+
+votes = Table(
+    "votes",
+    metadata,
+    Column("proposal_id", _Id, ForeignKey("proposals.id"), primary_key=True),
+    Column("place", Integer, primary_key=True),
+    Column("actor", Text, nullable=False),
+    Column("person", Text, nullable=False),
+    Column("approves", Boolean, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", Double, nullable=False),
+    UniqueConstraint("proposal_id", "actor"),
+)
+
+reviews = Table(
+    "reviews",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("matter", Text, nullable=False),
+    Column("object", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("person", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", Double, nullable=False),
+    Column("closed_by", Text, nullable=False),
+    Column("closed_at", Double),
+    Column("finding", Text, nullable=False),
+)
+
 counters = Table(
     "counters",
     metadata,
     Column("name", Text, primary_key=True),
     Column("value", BigInteger, nullable=False),
+)
+
+SEQ, FENCE = "seq", "fence"
+"""Counters: the highest sequence number given out, and which opening of the database may give out more."""
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("n", _Id, primary_key=True),
+    Column("at", Double, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("object", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("prev", Text, nullable=False),
+    Column("hash", Text, nullable=False),
+)
+
+audit_head = Table(
+    "audit_head",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("n", BigInteger, nullable=False),
+    Column("hash", Text, nullable=False),
+)
+
+keysets = Table(
+    "keysets",
+    metadata,
+    Column("epoch", BigInteger, primary_key=True, autoincrement=False),
+    Column("lines", Text, nullable=False),
+    Column("base", BigInteger, nullable=False),
+    Column("taken_at", Double, nullable=False),
 )

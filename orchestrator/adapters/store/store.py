@@ -9,9 +9,12 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
+import time
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -19,14 +22,19 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, DataError, IntegrityError, ProgrammingError
 
+from orchestrator.adapters.store.audit import SqlAuditLog
 from orchestrator.adapters.store.catalogue import SqlCatalogue
 from orchestrator.adapters.store.devices import SqlRegistry
+from orchestrator.adapters.store.keysets import SqlKeysets
 from orchestrator.adapters.store.lanes import Writer
+from orchestrator.adapters.store.lease import Lease, take
 from orchestrator.adapters.store.migrate import migrate
+from orchestrator.adapters.store.operators import SqlApprovals, SqlOperators
 from orchestrator.adapters.store.outbox import SqlOutbox
 from orchestrator.adapters.store.recent import Recent
 from orchestrator.adapters.store.rollouts import SqlRollouts
 from orchestrator.adapters.store.updates import SqlUpdates
+from orchestrator.core.audit import Head
 from orchestrator.core.model import Update
 from orchestrator.errors import OrchestratorError, RequestError, UnavailableError
 from orchestrator.ports import Lane, Tx
@@ -46,11 +54,14 @@ _OUR_FAULTS = (IntegrityError, ProgrammingError, DataError)
 """What the database says when it is well and we asked for the wrong thing."""
 
 
-class SqlTx(SqlRegistry, SqlCatalogue, SqlRollouts, SqlUpdates, SqlOutbox):
+class SqlTx(
+    SqlRegistry, SqlCatalogue, SqlRollouts, SqlUpdates, SqlOutbox, SqlKeysets, SqlAuditLog, SqlOperators, SqlApprovals
+):
     """One open transaction. Implements `ports.Tx`."""
 
-    def __init__(self, connection: Connection, recent: Recent | None = None) -> None:
+    def __init__(self, connection: Connection, recent: Recent | None = None, lease: Lease | None = None) -> None:
         SqlUpdates.__init__(self, connection, recent)
+        self._lease = lease
 
     @property
     def touched(self) -> Collection[Update]:
@@ -65,19 +76,23 @@ class SqlStore:
         writing: engine with the one connection that writes.
         reading: engine for snapshots.
         lock: open file that keeps a second daemon away from the database, closed with the store.
+        lease: the right to give out sequence numbers.
     """
 
-    def __init__(self, writing: Engine, reading: Engine, lock: IO[bytes] | None = None) -> None:
+    def __init__(
+        self, writing: Engine, reading: Engine, lock: IO[bytes] | None = None, lease: Lease | None = None
+    ) -> None:
         self._writing = writing
         self._reading = reading
         self._lock = lock
+        self._lease = lease
         self._writer = Writer("store-writer")
         self._recent = Recent()
         self._readers = ThreadPoolExecutor(READERS, "store-reader")
 
     async def transact(self, lane: Lane, work: Callable[[Tx], Result]) -> Result:
         """See `ports.Store.transact`."""
-        return await self._writer.submit(lane, lambda: _run(self._writing, work, self._recent))
+        return await self._writer.submit(lane, lambda: _run(self._writing, work, self._recent, self._lease))
 
     async def read(self, work: Callable[[Tx], Result]) -> Result:
         """See `ports.Store.read`."""
@@ -88,23 +103,37 @@ class SqlStore:
             raise UnavailableError("the store is closed") from None
         return await reading
 
+    async def pin(self, head: Head) -> None:
+        """See `ports.Pinned.pin`."""
+        if self._lease is not None:
+            await self._writer.submit(Lane.OPERATOR, partial(self._lease.pin, head))
+
     async def close(self) -> None:
         """See `ports.Store.close`."""
         await asyncio.to_thread(self._close)
 
     def _close(self) -> None:
         self._writer.close()
+        self._give_back()
         self._readers.shutdown()
         self._reading.dispose()
         self._writing.dispose()
         if self._lock is not None:
             self._lock.close()
 
+    def _give_back(self) -> None:
+        """Return the numbers that were not given out. Where that fails they become a gap, as after a crash."""
+        if self._lease is not None:
+            with contextlib.suppress(OrchestratorError):
+                self._lease.give_back(_run(self._writing, lambda tx: tx.audit_head()))
 
-def _run(engine: Engine, work: Callable[[Tx], Result], recent: Recent | None = None) -> Result:
+
+def _run(
+    engine: Engine, work: Callable[[Tx], Result], recent: Recent | None = None, lease: Lease | None = None
+) -> Result:
     try:
         with engine.begin() as connection:
-            tx = SqlTx(connection, recent)
+            tx = SqlTx(connection, recent, lease)
             result = work(tx)
     except _OUR_FAULTS:
         raise
@@ -115,12 +144,18 @@ def _run(engine: Engine, work: Callable[[Tx], Result], recent: Recent | None = N
     return result
 
 
-def open_store(url: str) -> SqlStore:
+def open_store(url: str, *, after_restore: bool = False, now: Callable[[], float] = time.time) -> SqlStore:
     """Open and migrate the database at an SQLAlchemy URL, such as `sqlite:////var/lib/ota/state.db`. Blocks.
+
+    Args:
+        url: where it is.
+        after_restore: whether the operator knows that the database was restored from a backup.
+        now: the clock, asked after a restore.
 
     Raises:
         RequestError: the URL is not one that this store can use, or the database is newer than this program.
-        UnavailableError: the database cannot be opened.
+        ConflictError: the database was restored, and nobody said so.
+        UnavailableError: the database or its lease cannot be opened.
     """
     try:
         parsed = make_url(url)
@@ -135,6 +170,7 @@ def open_store(url: str) -> SqlStore:
     engine = sqlite_engine(url)
     try:
         migrate(engine)
+        lease = take(engine, Path(f"{parsed.database}.lease"), after_restore=after_restore, now=now)
     except OrchestratorError:
         engine.dispose()
         lock.close()
@@ -144,7 +180,7 @@ def open_store(url: str) -> SqlStore:
         lock.close()
         text = f"the database {parsed.database} cannot be opened: {error.orig}"
         raise UnavailableError(text, code="store") from error
-    return SqlStore(engine, sqlite_engine(url, read_only=True), lock)
+    return SqlStore(engine, sqlite_engine(url, read_only=True), lock, lease)
 
 
 def _lock(path: Path) -> IO[bytes]:

@@ -1,0 +1,99 @@
+"""Operators, tokens, proposals and reviews on a real file: what is stored is what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy.exc import IntegrityError
+
+from orchestrator.adapters.store import SqlStore
+from orchestrator.core.approval import Matter, Proposal, State, Vote
+from orchestrator.core.roles import Role
+from orchestrator.errors import ConflictError
+from orchestrator.ports import Lane, Operator, Review, Token
+from tests.support.store import opened
+
+ANN = Operator("ann", "ann-b", (Role.OPERATOR, Role.APPROVER), 5.0)
+BEN = Operator("ben", "ben-c", (Role.VIEWER,), 6.0)
+TOKEN = Token("0a", "ann", "h" * 64, 7.0, 70.0)
+PROPOSAL = Proposal(0, Matter.START, "spring", "d" * 64, "start of spring", "ann", "ann-b", "why", 1.0, 9.0, 2)
+REVIEW = Review(0, Matter.RESUME, "spring", "resume of spring", "root@local", "", "night", 3.0)
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SqlStore]:
+    async with opened(tmp_path) as made:
+        yield made
+
+
+async def write(store: SqlStore, work: Any) -> Any:
+    return await store.transact(Lane.OPERATOR, work)
+
+
+async def test_accounts_come_back_in_the_order_of_their_names(store: SqlStore) -> None:
+    await write(store, lambda tx: (tx.add_operator(BEN), tx.add_operator(ANN)))
+    assert await store.read(lambda tx: tx.operators()) == [ANN, BEN]
+    assert await store.read(lambda tx: (tx.operator("ben"), tx.operator("cleo"))) == (BEN, None)
+
+
+async def test_a_name_is_taken_once(store: SqlStore) -> None:
+    await write(store, lambda tx: tx.add_operator(ANN))
+    with pytest.raises(ConflictError, match="'ann' exists"):
+        await write(store, lambda tx: tx.add_operator(replace(ANN, person="x")))
+
+
+async def test_a_token_is_marked_revoked_once_and_goes_with_its_account(store: SqlStore) -> None:
+    other = replace(TOKEN, id="0b", made_at=6.0)
+    await write(store, lambda tx: (tx.add_operator(ANN), tx.add_token(TOKEN), tx.add_token(other)))
+    await write(store, lambda tx: (tx.mark_token("0a", 8.0), tx.revoke_token("0a", 9.0), tx.revoke_token("0a", 10.0)))
+    kept = replace(TOKEN, used_at=8.0, revoked_at=9.0)
+    assert await store.read(lambda tx: tx.tokens()) == [other, kept]
+    assert await store.read(lambda tx: (tx.token("0a"), tx.token("0c"))) == (kept, None)
+    await write(store, lambda tx: tx.remove_operator("ann"))
+    assert await store.read(lambda tx: (tx.tokens(), tx.operators())) == ([], [])
+
+
+async def test_a_token_belongs_to_an_account(store: SqlStore) -> None:
+    with pytest.raises(IntegrityError):
+        await write(store, lambda tx: tx.add_token(TOKEN))
+
+
+async def test_a_proposal_comes_back_with_its_votes_in_order(store: SqlStore) -> None:
+    made: Proposal = await write(store, lambda tx: tx.add_proposal(PROPOSAL))
+    assert made == replace(PROPOSAL, id=1)
+    votes = (Vote("cleo", "cleo", True, "good", 2.0), Vote("ben", "ben-c", False, "bad", 3.0))
+    voted = replace(made, state=State.REJECTED, votes=votes)
+    await write(store, lambda tx: (tx.save_proposal(replace(made, votes=votes[:1])), tx.save_proposal(voted)))
+    assert await store.read(lambda tx: (tx.proposal(1), tx.proposal(2))) == (voted, None)
+
+
+async def test_an_account_has_one_open_proposal_on_a_matter(store: SqlStore) -> None:
+    first: Proposal = await write(store, lambda tx: tx.add_proposal(PROPOSAL))
+    with pytest.raises(IntegrityError):
+        await write(store, lambda tx: tx.add_proposal(PROPOSAL))
+    others = [
+        replace(PROPOSAL, matter=Matter.RESUME),
+        replace(PROPOSAL, object="autumn"),
+        replace(PROPOSAL, proposer="ben"),
+    ]
+    for other in others:
+        await write(store, lambda tx, other=other: tx.add_proposal(other))
+    assert await store.read(lambda tx: tx.open_proposal(Matter.START, "spring", "ann")) == first
+    for state in (State.APPROVED, State.USED):
+        await write(store, lambda tx, state=state: tx.save_proposal(replace(first, state=state)))
+        found = await store.read(lambda tx: tx.open_proposal(Matter.START, "spring", "ann"))
+        assert (found is None) == (state is State.USED)
+    again: Proposal = await write(store, lambda tx: tx.add_proposal(PROPOSAL))
+    assert [item.id for item in await store.read(lambda tx: tx.proposals(2))] == [again.id, again.id - 1]
+
+
+async def test_a_review_is_open_until_it_is_closed(store: SqlStore) -> None:
+    made: Review = await write(store, lambda tx: tx.add_review(REVIEW))
+    assert await store.read(lambda tx: tx.open_reviews()) == [made]
+    closed = replace(made, closed_by="ben-c", closed_at=8.0, finding="it was right")
+    await write(store, lambda tx: tx.close_review(closed))
+    assert await store.read(lambda tx: (tx.open_reviews(), tx.review(made.id), tx.review(99))) == ([], closed, None)
