@@ -72,5 +72,10 @@ def format_size(size_bytes: int) -> str:
     return "0B"
 
 
+def format_share(share: float) -> str:
+    """Return the shortest text that `parse_share` reads as `share` (whole millionths)."""
+    return f"{share * 100:.4f}".rstrip("0").rstrip(".") + "%"
+
+
 def _shown(value: object) -> str:
     return repr(value)[:40]

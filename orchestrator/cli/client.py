@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import quote
 
 import click
+from click.core import ParameterSource
 
 DEFAULT_SERVER = "http://127.0.0.1:8080"
 DEFAULT_TOKEN_FILE = "/etc/ota-orchestrator/operator-token"
+DEFAULT_SOCKET = "/run/ota-orchestrator/admin.sock"
+WAIT_S = 2.0
+"""Pause between two looks at a proposal that is waited for."""
+CONFLICT = 409
 EXIT_ERROR, EXIT_HALTED, EXIT_TIMEOUT, EXIT_NOT_FOUND = 1, 3, 4, 5
 
 
@@ -20,16 +26,23 @@ class Client:
 
     Args:
         server: its origin.
-        token_file: file with the operator token.
+        token_file: file with the operator token; None to send none.
+        socket: admin socket to talk over; None for the network.
     """
 
-    def __init__(self, server: str, token_file: Path) -> None:
+    def __init__(self, server: str, token_file: Path | None, socket: Path | None = None) -> None:
         import httpx2
 
-        self._server = server
-        headers = {"Authorization": f"Bearer {_token(token_file)}"}
+        self._server = server if socket is None else str(socket)
+        options: dict[str, Any] = {"base_url": server, "timeout": 60.0, "trust_env": False}
+        if token_file is not None:
+            options["headers"] = {"Authorization": f"Bearer {_token(token_file)}"}
+        if socket is not None:
+            if not socket.is_socket():
+                fail(f"there is no admin socket {socket}; is `ota serve` running, with operators.socket in its file?")
+            options |= {"base_url": "http://admin", "transport": httpx2.HTTPTransport(uds=str(socket))}
         try:
-            self._http = httpx2.Client(base_url=server, headers=headers, timeout=60.0, trust_env=False)
+            self._http = httpx2.Client(**options)
         except httpx2.InvalidURL as error:
             fail(f"{server} is no address of a daemon: {error}; write --server http://host:port")
 
@@ -39,27 +52,31 @@ class Client:
 
     def get(self, path: str, **query: object) -> Any:
         """Return the answer to a question."""
-        return self._call("GET", path, params={name: str(value) for name, value in query.items()})
+        return _read(self._send("GET", path, params={name: str(value) for name, value in query.items()}))
 
-    def post(self, path: str, body: object) -> Any:
-        """Return the answer to a change."""
-        return self._call(
-            "POST", path, content=json.dumps(body, default=str), headers={"Content-Type": "application/json"}
-        )
+    def post(self, path: str, body: object, *, wait: bool = False) -> Any:
+        """Return the answer to a change; with `wait`, only after those have approved it who must."""
+        options = {"content": json.dumps(body, default=str), "headers": {"Content-Type": "application/json"}}
+        answer = self._send("POST", path, **options)
+        while wait and answer.status_code == CONFLICT and (proposal := _proposal_in(answer)) is not None:
+            self._await(proposal)
+            answer = self._send("POST", path, **options)
+        return _read(answer)
 
-    def _call(self, method: str, path: str, **options: Any) -> Any:
+    def _await(self, proposal: int) -> None:
+        click.echo(f"waiting for others to `ota approve {proposal} --reason WHY`", err=True)
+        while (found := self.get(place("approvals", str(proposal))))["state"] == "proposed":
+            time.sleep(WAIT_S)
+        if found["state"] != "approved":
+            fail(f"proposal {proposal} is {found['state']}")
+
+    def _send(self, method: str, path: str, **options: Any) -> Any:
         import httpx2
 
         try:
-            answer = self._http.request(method, f"/api/v1{path}", **options)
+            return self._http.request(method, f"/api/v1{path}", **options)
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             fail(f"the daemon does not answer at {self._server}: {error}; is `ota serve` running? (see --server)")
-        if not answer.is_success:
-            _explain(answer)
-        try:
-            return answer.json()
-        except ValueError:
-            _fail_foreign(answer)
 
 
 def place(*words: str) -> str:
@@ -79,9 +96,38 @@ def fail(text: str, code: int = EXIT_ERROR) -> NoReturn:
 def connect(context: click.Context) -> Client:
     """Return the client that the options of this call mean."""
     root = context.find_root()
-    client = Client(root.params["server"], root.params["token_file"])
+    client = Client(root.params["server"], *_door(root))
     root.call_on_close(client.close)
     return client
+
+
+def _door(root: click.Context) -> tuple[Path | None, Path | None]:
+    """Return the token file and the admin socket to use.
+
+    Over the socket a token is sent only if its file was named; without a readable token file the socket is tried.
+    """
+    token_file, socket = root.params["token_file"], root.params["socket"]
+    named = root.get_parameter_source("token_file") is not ParameterSource.DEFAULT
+    if socket is None and not named and not os.access(token_file, os.R_OK) and Path(DEFAULT_SOCKET).is_socket():
+        socket = Path(DEFAULT_SOCKET)
+    return (token_file if named or socket is None else None), socket
+
+
+def _read(answer: Any) -> Any:
+    if not answer.is_success:
+        _explain(answer)
+    try:
+        return answer.json()
+    except ValueError:
+        _fail_foreign(answer)
+
+
+def _proposal_in(answer: Any) -> int | None:
+    try:
+        number = answer.json()["proposal"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return number if isinstance(number, int) else None
 
 
 def _token(path: Path) -> str:

@@ -15,10 +15,20 @@ from pathlib import Path
 import click
 
 from orchestrator import __version__
+from orchestrator.cli.audit import audit_group
+from orchestrator.cli.broker import broker_group
 from orchestrator.cli.check_config import DEFAULT_CONFIG, check_config_command
 from orchestrator.cli.client import DEFAULT_SERVER, DEFAULT_TOKEN_FILE, EXIT_ERROR
+from orchestrator.cli.doctor import doctor_group
 from orchestrator.cli.inventory import artifact_group, device_group, release_group
 from orchestrator.cli.keys import keys_group
+from orchestrator.cli.operators import (
+    approvals_command,
+    approve_command,
+    operator_group,
+    reject_command,
+    review_command,
+)
 from orchestrator.cli.rollout import rollout_group
 from orchestrator.cli.simulate import simulate_command
 from orchestrator.errors import ConfigError, OrchestratorError
@@ -36,10 +46,16 @@ EXIT_INTERRUPTED = 130
     type=click.Path(path_type=Path),
     help="File with the operator token.",
 )
+@click.option(
+    "--socket",
+    envvar="OTA_SOCKET",
+    type=click.Path(path_type=Path),
+    help="Admin socket of the daemon on this machine; it needs no token, but root's rights or the daemon's.",
+)
 @click.version_option(__version__, prog_name="ota")
-def cli(server: str, token_file: Path) -> None:
+def cli(server: str, token_file: Path, socket: Path | None) -> None:
     """Bring signed releases to device fleets, and halt the bad ones by evidence."""
-    del server, token_file  # read from the context by `client.connect`
+    del server, token_file, socket  # read from the context by `client.connect`
 
 
 @cli.command("serve")
@@ -52,11 +68,12 @@ def cli(server: str, token_file: Path) -> None:
     type=click.Path(path_type=Path),
     help="The YAML file.",
 )
-def serve_command(path: Path) -> None:
+@click.option("--after-restore", is_flag=True, help="The database was restored from a backup; go on from there.")
+def serve_command(path: Path, after_restore: bool) -> None:
     """Run the daemon until SIGTERM or SIGINT."""
     from orchestrator import config, daemon
 
-    daemon.serve(config.load(path, os.environ))
+    daemon.serve(config.load(path, os.environ), after_restore=after_restore)
 
 
 for command in (
@@ -66,7 +83,15 @@ for command in (
     release_group,
     rollout_group,
     device_group,
+    audit_group,
+    operator_group,
+    approvals_command,
+    approve_command,
+    reject_command,
+    review_command,
     simulate_command,
+    doctor_group,
+    broker_group,
 ):
     cli.add_command(command)
 

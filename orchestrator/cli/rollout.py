@@ -11,6 +11,7 @@ import click
 
 from orchestrator.cli import show
 from orchestrator.cli.client import EXIT_HALTED, EXIT_TIMEOUT, connect, fail, place
+from orchestrator.cli.operators import approval_options
 
 _OVER = {"done": 0, "halted": EXIT_HALTED, "aborted": EXIT_HALTED, "inconclusive": EXIT_HALTED}
 _MAX_PLAN_BYTES = 256 * 1024
@@ -109,27 +110,26 @@ class _Follower:
             click.echo(line)
 
 
-def _move(context: click.Context, name: str, command: str, reason: str) -> None:
-    data = connect(context).post(place("rollouts", name, command), {"reason": reason})
-    show.draw_rollout(data)
-
-
-def _add(command: str, text: str, *, confirm: bool = False) -> None:
-    @rollout_group.command(command, help=text)
+def _add(command: str, text: str, *, confirm: bool = False, approved: bool = False) -> None:
     @click.argument("name")
     @click.option("--reason", default="", help="Why; kept in the record.")
     @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
     @click.pass_context
-    def run(context: click.Context, name: str, reason: str, yes: bool) -> None:
+    def run(
+        context: click.Context, name: str, reason: str, yes: bool, wait: bool = False, break_glass: str = ""
+    ) -> None:
         if confirm and not yes:
             if not sys.stdin.isatty():
                 fail(f"{command} cannot be undone; confirm it with --yes")
             click.confirm(f"{command} {name}: this cannot be undone. Go on?", abort=True)
-        _move(context, name, command, reason)
+        body = {"reason": reason, "break_glass": break_glass}
+        show.draw_rollout(connect(context).post(place("rollouts", name, command), body, wait=wait))
+
+    rollout_group.command(command, help=text)(approval_options(run) if approved else run)
 
 
-_add("start", "Begin: fix the cohort and open the first stage.")
+_add("start", "Begin: fix the cohort and open the first stage.", approved=True)
 _add("pause", "Offer nothing more; what has begun goes on.")
-_add("resume", "Go on after a pause; after a halt or an inconclusive stage a --reason is needed.")
+_add("resume", "Go on after a pause; after a halt or an inconclusive stage a --reason is needed.", approved=True)
 _add("halt", "Stop now: withdraw queued triggers and recall offered ones.")
 _add("abort", "End for good, with recall.", confirm=True)

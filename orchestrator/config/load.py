@@ -26,7 +26,7 @@ from orchestrator.config.settings import ENV_DELIMITER, ENV_PREFIX, Settings
 from orchestrator.errors import ConfigError
 
 # Variables of the command line's options; they configure the client, not the daemon.
-COMMAND_LINE_NAMES = frozenset({"OTA_CONFIG", "OTA_SERVER", "OTA_TOKEN_FILE"})
+COMMAND_LINE_NAMES = frozenset({"OTA_CONFIG", "OTA_SERVER", "OTA_SOCKET", "OTA_TOKEN_FILE"})
 _MAX_SECRET_BYTES = 64 * 1024
 _REQUIRED = {
     "trust.trigger_key_file": "the key that triggers are signed with; `ota keys init` makes one",
@@ -180,7 +180,7 @@ def _checks(settings: Settings) -> Iterator[tuple[str, ...]]:
     """Yield (key, sentence, other keys used) for what no single value shows."""
     values = dict(_flat(settings))
     for key, meaning in _REQUIRED.items():
-        if values[key] is None:
+        if values[key] is None and not (key == "http.operator_token_file" and not settings.operators.bootstrap_token):
             credential = Settings.CREDENTIALS[key.split(".")[0], key.split(".")[1]]
             yield key, f"missing: {meaning}. Name the file here, or load it as the credential {credential}"
     for one, other in _PAIRS:
@@ -195,6 +195,9 @@ def _checks(settings: Settings) -> Iterator[tuple[str, ...]]:
     for key, value in values.items():
         if isinstance(value, Path) and (fault := _unreadable(value)):
             yield key, fault
+    for file in settings.certificates.files:
+        if fault := _unreadable(file):
+            yield "certificates.files", fault
     for folder in settings.sources.file_roots:
         if not folder.is_absolute() or not folder.is_dir():
             yield "sources.file_roots", f"{folder} is not the absolute path of a folder"

@@ -17,18 +17,23 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from orchestrator.config.values import (
+    AbsolutePath,
     BrokerUrl,
     Count,
     Duration,
     FilePath,
+    Files,
     Folders,
     Identifier,
     Interval,
     Listen,
     Prefixes,
     PresignLifetime,
+    Share,
     Size,
     StoreUrl,
+    TokenUris,
+    Users,
     WebUrl,
 )
 
@@ -180,15 +185,22 @@ class Trust(Section):
 
     Attributes:
         trigger_key_file: private key that triggers are signed with; credential `trigger-key` if absent.
+        next_trigger_key_file: its successor, which signs once devices accept the first no more; credential
+            `next-trigger-key` if absent.
+        beat_key_file: private key that beats are signed with; credential `beat-key` if absent.
+        token_keys: `pkcs11:` URIs of private keys in tokens, used like those in files and after them.
+        token_pin_file: PIN of tokens whose URI names none; credential `token-pin` if absent.
         public_keys_file: the public keys that devices hold; credential `device-keys` if absent.
         trigger_lifetime_s: how long a device may act on a trigger.
-        epoch: key epoch, raised when the trigger key is replaced.
     """
 
     trigger_key_file: FilePath = None
+    next_trigger_key_file: FilePath = None
+    beat_key_file: FilePath = None
+    token_keys: TokenUris = ()
+    token_pin_file: FilePath = None
     public_keys_file: FilePath = None
     trigger_lifetime_s: Annotated[Duration, Field(ge=60, le=30 * 86400)] = 86400.0
-    epoch: Count = 1
 
 
 class Download(Section):
@@ -217,10 +229,14 @@ class Recorder(Section):
     Attributes:
         batch: most reports in one transaction.
         linger_s: how long a batch may wait to fill.
+        device_burst: messages that a device may send at once on one topic; 0 for no limit.
+        device_interval_s: time after which it may send one more.
     """
 
     batch: Annotated[int, Field(ge=1, le=10_000)] = 1000
     linger_s: Annotated[Duration, Field(le=1)] = 0.01
+    device_burst: Annotated[int, Field(ge=0, le=10_000)] = 20
+    device_interval_s: Interval = 5.0
 
 
 class Dispatcher(Section):
@@ -240,9 +256,58 @@ class Conductor(Section):
 
     Attributes:
         link_grace_s: after our own broken link to the broker, how long silence of devices is not judged.
+        ceiling_share: share of the registered devices that all rollouts together may offer a release per hour.
+        ceiling_floor: devices that they may offer it in any case.
     """
 
     link_grace_s: Duration = 60.0
+    ceiling_share: Share = 0.2
+    ceiling_floor: Count = 500
+
+
+class Certificates(Section):
+    """The watch over what expires: certificates of the broker, of S3 and of our own, and keys.
+
+    Attributes:
+        files: certificates to watch besides those of the connections, such as that of the proxy before us.
+        watch_interval_s: pause between two looks.
+    """
+
+    files: Files = ()
+    watch_interval_s: Interval = 21600.0
+
+
+class Audit(Section):
+    """The audit log: what vouches for it, and where that is kept.
+
+    Attributes:
+        checkpoint_key_file: private key that checkpoints are signed with; credential `checkpoint-key` if absent.
+            Without one the log is chained, but nothing vouches for it.
+        checkpoint_file: file that checkpoints are added to; beside the database if absent.
+    """
+
+    checkpoint_key_file: FilePath = None
+    checkpoint_file: AbsolutePath = None
+
+
+class Operators(Section):
+    """Who may operate, and when a second person must agree.
+
+    Attributes:
+        bootstrap_token: whether the token of `http.operator_token_file` opens the shared account `operator`.
+        two_persons: `registered` asks for approvals once two persons may give them, `always` does at once.
+        approve_above: a start that reaches a larger share of the fleet needs an approval; 1 for never.
+        approval_lifetime_s: how long a proposal can be approved and used.
+        socket: absolute path of the admin socket; None for none.
+        socket_users: users, by number, besides root and our own who are admins there.
+    """
+
+    bootstrap_token: bool = True
+    two_persons: Literal["registered", "always"] = "registered"
+    approve_above: Share = 1.0
+    approval_lifetime_s: Interval = 3600.0
+    socket: AbsolutePath = None
+    socket_users: Users = ()
 
 
 class Log(Section):
@@ -276,7 +341,11 @@ class Settings(BaseSettings):
         ("mqtt", "password_file"): "mqtt-password",
         ("s3", "secret_access_key_file"): "s3-secret",
         ("trust", "trigger_key_file"): "trigger-key",
+        ("trust", "next_trigger_key_file"): "next-trigger-key",
+        ("trust", "beat_key_file"): "beat-key",
+        ("trust", "token_pin_file"): "token-pin",
         ("trust", "public_keys_file"): "device-keys",
+        ("audit", "checkpoint_key_file"): "checkpoint-key",
     }
 
     deployment: Identifier = "my-fleet"
@@ -291,6 +360,9 @@ class Settings(BaseSettings):
     recorder: Recorder = Recorder()
     dispatcher: Dispatcher = Dispatcher()
     conductor: Conductor = Conductor()
+    certificates: Certificates = Certificates()
+    audit: Audit = Audit()
+    operators: Operators = Operators()
     log: Log = Log()
 
     @classmethod

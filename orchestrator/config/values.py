@@ -13,7 +13,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
 
-from orchestrator.units import format_duration, format_size, parse_duration, parse_size
+from orchestrator.units import format_duration, format_share, format_size, parse_duration, parse_share, parse_size
 from orchestrator.wire.topics import is_identifier
 
 _LONGEST_PRESIGN_S = 7 * 86400
@@ -38,6 +38,14 @@ def _path(value: object) -> object:
     if not isinstance(value, str) or "/" not in value or "\n" in value or value.startswith("-----BEGIN"):
         raise ValueError('must be a path with a slash ("./name" for a file here); a secret itself never stands here')
     return Path(value)
+
+
+def _token_uri(text: str) -> str:
+    if not text.startswith("pkcs11:"):
+        raise ValueError("must be a URI such as pkcs11:token=ota;object=trigger?module-path=/usr/lib/module.so")
+    if "pin-value" in text:
+        raise ValueError("must not hold a PIN; put it into a file of mode 0600 and name that in trust.token_pin_file")
+    return text
 
 
 def _url(text: str, *schemes: str) -> SplitResult:
@@ -101,16 +109,27 @@ def _positive(value: float) -> float:
     return value
 
 
+def _absolute(value: str | None) -> str | None:
+    if value is not None and not Path(value).is_absolute():
+        raise ValueError("must be an absolute path")
+    return value
+
+
 Duration = Annotated[float, BeforeValidator(parse_duration), PlainSerializer(format_duration)]
 Interval = Annotated[Duration, AfterValidator(_positive)]
 Size = Annotated[int, BeforeValidator(parse_size), AfterValidator(_positive), PlainSerializer(format_size)]
+Share = Annotated[float, BeforeValidator(parse_share), PlainSerializer(format_share)]
 Identifier = Annotated[str, AfterValidator(_identifier)]
 FilePath = Annotated[Path | None, BeforeValidator(_path)]
+AbsolutePath = Annotated[str | None, AfterValidator(_absolute)]
 Count = Annotated[int, Field(ge=1)]
 PresignLifetime = Annotated[Duration, AfterValidator(_presign_lifetime)]
 Listen = Annotated[str, AfterValidator(_listen)]
 WebUrl = Annotated[str, AfterValidator(_web_url)]
 BrokerUrl = Annotated[str, AfterValidator(_broker_url)]
+TokenUris = Annotated[tuple[Annotated[str, AfterValidator(_token_uri)], ...], BeforeValidator(_split_list)]
 StoreUrl = Annotated[str, AfterValidator(_store_url)]
 Folders = Annotated[tuple[Path, ...], BeforeValidator(_split_list)]
+Users = Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], BeforeValidator(_split_list)]
+Files = Annotated[tuple[Path, ...], BeforeValidator(_split_list)]
 Prefixes = Annotated[tuple[Annotated[str, AfterValidator(_source_url)], ...], BeforeValidator(_split_list)]

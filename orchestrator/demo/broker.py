@@ -159,7 +159,7 @@ def free_port() -> int:
 
 def _configuration(guarded: bool, directory: Path, port: int) -> str:
     try:
-        shipped = (SHIPPED / "ota.conf").read_text()
+        shipped = "".join((SHIPPED / name).read_text() for name in ("ota-acl.conf", "ota.conf"))
     except FileNotFoundError:
         raise RequestError(f"{SHIPPED} is missing; run the demo from a checkout", code="no_checkout") from None
     changes: dict[str, str | None] = {"listener": f"{port} {HOST}"}

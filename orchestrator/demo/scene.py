@@ -277,6 +277,8 @@ def _config(made: Scene) -> dict[str, dict[str, object] | str]:
     sections["mqtt"] |= {"reconnect_min": "100ms", "reconnect_max": "1s"}
     sections["s3"] |= {"secret_access_key_file": str(directory / "s3-secret"), "addressing_style": "path"}
     sections["trust"]["trigger_key_file"] = str(directory / "keys" / "trigger.pem")
+    sections["trust"]["beat_key_file"] = str(directory / "keys" / "beat.pem")
+    sections["audit"] = {"checkpoint_key_file": str(directory / "keys" / "checkpoint.pem")}
     sections["trust"]["public_keys_file"] = str(directory / "keys" / "device-keys.json")
     for name, values in made.wishes.config.items():
         sections.setdefault(name, {}).update(values)

@@ -4,7 +4,7 @@ Rules:
 - A decision, what it saves and its effects are one transaction, in the operator's lane.
 - Taking devices into a stage is bulk work in pieces, so that it never blocks a halt.
 - A rollout is stepped until the answer is to wait; then its `wake_at` is remembered.
-- The conductor decides nothing itself: `core.rollout` does.
+- The conductor decides nothing itself: `core.rollout` does, within `core.ceiling`.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ import structlog
 
 from orchestrator.core import cohort
 from orchestrator.core import rollout as machine
+from orchestrator.core.approval import ApprovalNeededError, Proposal
+from orchestrator.core.ceiling import HELD, STANDARD, Ceiling
 from orchestrator.core.cohort import Member
 from orchestrator.core.model import Device, Phase, Rollout
 from orchestrator.core.rollout import Command, Decision
-from orchestrator.engine import effects
+from orchestrator.engine import allowance, effects
 from orchestrator.errors import NotFoundError, UnavailableError
 from orchestrator.ports import Event, Lane, Store, Tx
 
@@ -32,6 +34,9 @@ PACE_S = 0.1
 """Rollouts are stepped at most this often, so that a flood of reports leaves the writer to the reports."""
 IDLE_S = 5.0
 """Rollouts are looked at this often even if nothing seems to have happened."""
+
+Admit = Callable[[Tx, Rollout], Proposal | None]
+"""Says what waits for approval before a command on a rollout is carried out, None if nothing does."""
 
 _ACTIVE = (Phase.PREPARING, Phase.RUNNING, Phase.PAUSED, Phase.INCONCLUSIVE)
 _log = structlog.get_logger(__name__)
@@ -45,6 +50,7 @@ class Conductor:
         now: the clock.
         hearing: whether silence may be judged.
         planned: called when deliveries were planned.
+        limits: the blast ceiling over all rollouts.
     """
 
     def __init__(
@@ -53,36 +59,65 @@ class Conductor:
         now: Callable[[], float],
         hearing: Callable[[], bool],
         planned: Callable[[], None],
+        limits: Ceiling = STANDARD,
     ) -> None:
         self._store = store
         self._now = now
         self._hearing = hearing
         self._planned = planned
+        self._limits = limits
         self._dirty: set[int] = set()
         self._wake_at: dict[int, float] = {}
         self._look_at = 0.0
         self._woken = asyncio.Event()
+
+    @property
+    def limits(self) -> Ceiling:
+        """The blast ceiling over all rollouts."""
+        return self._limits
 
     def changed(self, rollout_ids: set[int]) -> None:
         """Note that the tallies of these rollouts changed."""
         self._dirty |= rollout_ids
         self._woken.set()
 
-    async def command(self, name: str, command: Command, *, actor: str, reason: str) -> Decision:
+    async def command(
+        self, name: str, command: Command, *, actor: str, reason: str, admit: Admit | None = None
+    ) -> Decision:
         """Carry out what a person wants; returns once it is durable.
 
+        Args:
+            name: name of the rollout.
+            command: what the person wants.
+            actor: who it is.
+            reason: why.
+            admit: asked in the same transaction whether other persons must approve it first; None lets all through.
+
         Raises:
+            ApprovalNeededError: others must approve it first.
             NotFoundError: there is no such rollout.
             ConflictError: its phase does not allow it.
             RequestError: a reason is needed.
         """
-        work = partial(_command, name=name, command=command, actor=actor, reason=reason, now=self._now())
+        said = partial(_command, name=name, command=command, actor=actor, reason=reason, admit=admit)
+        work = partial(said, now=self._now(), limits=self._limits)
         decision = await self._store.transact(Lane.OPERATOR, work)
+        if isinstance(decision, Proposal):
+            raise ApprovalNeededError(decision)
         if decision.effects:
             self._planned()
         self._announce(decision)
         self.changed({decision.rollout.id})
         return decision
+
+    async def audience(self, name: str) -> int:
+        """Return how many devices a rollout would take if it began now.
+
+        Raises:
+            NotFoundError: there is no such rollout.
+        """
+        rollout = await self._store.read(partial(_named, name=name))
+        return sum([len(chunk) async for chunk in _chunks(self._store, rollout)])
 
     async def run(self) -> None:
         """Step rollouts for ever."""
@@ -105,7 +140,8 @@ class Conductor:
     async def advance(self, rollout_id: int) -> None:
         """Step one rollout until there is nothing to do but to wait."""
         while True:
-            step = partial(_step, rollout_id=rollout_id, now=self._now(), hearing=self._hearing())
+            hearing = self._hearing()
+            step = partial(_step, rollout_id=rollout_id, now=self._now(), hearing=hearing, limits=self._limits)
             before, decision, moved = await self._store.transact(Lane.OPERATOR, step)
             if _is_event(before, decision.rollout):
                 self._announce(decision)
@@ -156,7 +192,8 @@ class Conductor:
         async for chunk in _chunks(self._store, rollout):
             size += len(chunk)
             models.update(member.model for member in chunk)
-        work = partial(_prepared, rollout_id=rollout.id, size=size, strata=len(models), now=self._now())
+        counted = partial(_prepared, rollout_id=rollout.id, size=size, strata=len(models))
+        work = partial(counted, now=self._now(), limits=self._limits)
         decision = await self._store.transact(Lane.OPERATOR, work)
         if decision is not None:
             self._announce(decision)
@@ -217,30 +254,51 @@ def _members(tx: Tx, rollout: Rollout, after: str) -> tuple[list[Device], list[M
     return devices, list(cohort.members(tx.secret(rollout.id), chosen))
 
 
-def _command(tx: Tx, name: str, command: Command, actor: str, reason: str, now: float) -> Decision:
+def _named(tx: Tx, name: str) -> Rollout:
     found = tx.rollout_named(name)
     if found is None:
         raise NotFoundError(f"there is no rollout named {name!r}")
+    return found
+
+
+def _command(
+    tx: Tx,
+    name: str,
+    command: Command,
+    actor: str,
+    reason: str,
+    now: float,
+    limits: Ceiling,
+    admit: Admit | None,
+) -> Decision | Proposal:
+    found = _named(tx, name)
     decision = machine.operate(found, command, actor=actor, reason=reason, now=now)
     if decision.rollout is not found:
-        _save(tx, found, decision, now)
+        waits = admit(tx, found) if admit else None
+        if waits is not None:
+            return waits
+        _save(tx, found, decision, now, limits)
     return decision
 
 
-def _step(tx: Tx, rollout_id: int, now: float, hearing: bool) -> tuple[Rollout, Decision, bool]:
+def _step(tx: Tx, rollout_id: int, now: float, hearing: bool, limits: Ceiling) -> tuple[Rollout, Decision, bool]:
     """Decide and save; says also whether that moved anything, so that another step could."""
     found = tx.rollout(rollout_id)
     assert found is not None, "rollouts are never deleted"
-    decision = machine.step(found, tx.fold(rollout_id), now, hearing=hearing)
-    moved = _save(tx, found, decision, now)
+    decision = allowance.decide(tx, found, tx.fold(rollout_id), now, limits, hearing=hearing)
+    if decision.reason.code == HELD:
+        allowance.book(tx, 0, now)  # so that a clock that was set back does not make it wait for what never comes
+    moved = _save(tx, found, decision, now, limits)
     return found, decision, moved
 
 
-def _save(tx: Tx, before: Rollout, decision: Decision, now: float) -> bool:
+def _save(tx: Tx, before: Rollout, decision: Decision, now: float, limits: Ceiling) -> bool:
     after = decision.rollout
     event = None
     if _is_event(before, after):
         event = Event(now, after.phase, decision.reason.code, decision.reason.text, after.actor, after.stage)
+        said = {"from": before.phase, "to": after.phase, "stage": after.stage, "code": event.code, "reason": event.text}
+        tx.audit(after.actor, "rollout.moved", after.plan.name, said, now)
     if after != before:
         tx.save_rollout(after, event)
     moved = after != before
@@ -248,7 +306,7 @@ def _save(tx: Tx, before: Rollout, decision: Decision, now: float) -> bool:
         if isinstance(effect, machine.Open | machine.Prepare):
             moved = True  # the conductor does them, in pieces
         else:
-            moved |= effects.carry_out(tx, after, effect, now)
+            moved |= effects.carry_out(tx, after, effect, now, limits)
     return moved
 
 
@@ -257,12 +315,12 @@ def _is_event(before: Rollout, after: Rollout) -> bool:
     return (before.phase, before.stage, before.version) != (after.phase, after.stage, after.version)
 
 
-def _prepared(tx: Tx, rollout_id: int, size: int, strata: int, now: float) -> Decision | None:
+def _prepared(tx: Tx, rollout_id: int, size: int, strata: int, now: float, limits: Ceiling) -> Decision | None:
     found = tx.rollout(rollout_id)
     if found is None or found.phase is not Phase.PREPARING:
         return None  # somebody stopped it meanwhile
     decision = machine.prepared(found, size, strata, now)
-    _save(tx, found, decision, now)
+    _save(tx, found, decision, now, limits)
     return decision
 
 

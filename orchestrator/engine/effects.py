@@ -2,6 +2,7 @@
 
 Rules:
 - Nothing is decided here: how many, whether and why came from `core.rollout`.
+- Every offer passes the blast ceiling here once more, whoever asks for it, and is counted against it.
 - A withdrawn device was never exposed and is pending again; a device whose trigger was claimed for
   sending keeps its slot and gets a recall instead.
 """
@@ -12,9 +13,11 @@ from collections.abc import Sequence
 
 from orchestrator.core import rollout as machine
 from orchestrator.core import update as update_machine
+from orchestrator.core.ceiling import Ceiling
 from orchestrator.core.cohort import Member
 from orchestrator.core.model import Delivery, Rollout, Update, UpdateState
 from orchestrator.core.update import IN_FLIGHT, Fact, FactKind
+from orchestrator.engine import allowance
 from orchestrator.engine.recording import Recorded, fold
 from orchestrator.ports import EXPOSED, QUEUED, DeliveryKind, DeliveryState, Tx
 
@@ -24,7 +27,7 @@ _NOT_BEGUN = frozenset(
 )
 
 
-def carry_out(tx: Tx, rollout: Rollout, effect: machine.Effect, now: float) -> bool:
+def carry_out(tx: Tx, rollout: Rollout, effect: machine.Effect, now: float, limits: Ceiling) -> bool:
     """Carry out one effect; `Open` and `Prepare` are long and belong to the conductor.
 
     Returns:
@@ -32,7 +35,7 @@ def carry_out(tx: Tx, rollout: Rollout, effect: machine.Effect, now: float) -> b
     """
     match effect:
         case machine.Offer(count):
-            return offer(tx, rollout, count, now) > 0
+            return offer(tx, rollout, count, now, limits) > 0
         case machine.VoidQueued():
             withdraw(tx, rollout, now)
         case machine.Recall():
@@ -47,12 +50,17 @@ def carry_out(tx: Tx, rollout: Rollout, effect: machine.Effect, now: float) -> b
     return True
 
 
-def offer(tx: Tx, rollout: Rollout, count: int, now: float) -> int:
-    """Offer the release to the next pending devices that no newer rollout took; returns how many were looked at."""
-    pending = tx.pending(rollout.id, count)
+def offer(tx: Tx, rollout: Rollout, count: int, now: float, limits: Ceiling) -> int:
+    """Offer the release to the next pending devices that no newer rollout took, as far as the ceiling allows.
+
+    Returns:
+        How many were looked at.
+    """
+    pending = tx.pending(rollout.id, min(count, allowance.room(tx, limits, now).devices))
     taken = _supersede(tx, rollout, pending, now)
     chosen = [item for item in pending if item.id not in taken]
     offered = fold(tx, [(item, Fact(FactKind.OFFER)) for item in chosen], now, Recorded())
+    allowance.book(tx, len(chosen), now)
     push = rollout.plan.delivery is not Delivery.POLL
     tx.plan(DeliveryKind.INSTALL, [offered[item.id] for item in chosen], rollout.version, now, push=push)
     return len(pending)

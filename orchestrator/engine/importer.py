@@ -99,7 +99,7 @@ class Importer:
 
     Args:
         sources: the places that artifacts may come from.
-        keys: public keys by `kid`.
+        keys: returns the public keys of now, by `kid`.
         registry: what is stored.
         limit_bytes: largest artifact that is read.
         clock: present time in epoch seconds.
@@ -109,7 +109,7 @@ class Importer:
     def __init__(
         self,
         sources: Sequence[ArtifactSource],
-        keys: Mapping[str, PublicKey],
+        keys: Callable[[], Mapping[str, PublicKey]],
         registry: Registry,
         *,
         limit_bytes: int,
@@ -132,7 +132,7 @@ class Importer:
             TrustError: `rel_reused`; the release counter is taken by another image.
         """
         artifact = await examine(
-            self._source(uri), uri, self._keys, limit_bytes=self._limit_bytes, progress=progress, clock=self._clock
+            self._source(uri), uri, self._keys(), limit_bytes=self._limit_bytes, progress=progress, clock=self._clock
         )
         new = await self._registry.register(artifact)
         _log.info("artifact.imported", uri=uri, name=artifact.name, version=artifact.version, rel=artifact.rel, new=new)

@@ -1,7 +1,7 @@
 """What operators do besides moving rollouts: enrol devices, make releases and rollouts.
 
 Rules:
-- Every function runs inside one transaction and either does all of it or raises.
+- Every function runs inside one transaction and either does all of it, its audit entry included, or raises.
 - A device token is shown once; only its hash is stored.
 """
 
@@ -13,12 +13,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orchestrator.core import cohort
+from orchestrator.core.audit import names_hash
 from orchestrator.core.model import Artifact, Device, Phase, Plan, Reason, Release, Rollout, Urgency
 from orchestrator.errors import NotFoundError, RequestError
 from orchestrator.ports import Event, Tx
 from orchestrator.wire.topics import is_identifier
 
 TOKEN_PREFIX = "otad_"
+OPERATOR, DAEMON = "operator", "orchestrator"
 _TOKEN_BYTES = 32
 
 
@@ -46,7 +48,7 @@ def token_hash(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-def enrol(tx: Tx, devices: Sequence[NewDevice], now: float) -> dict[str, str]:
+def enrol(tx: Tx, devices: Sequence[NewDevice], now: float, *, actor: str = OPERATOR) -> dict[str, str]:
     """Register devices, or renew their tokens.
 
     Returns:
@@ -64,17 +66,19 @@ def enrol(tx: Tx, devices: Sequence[NewDevice], now: float) -> dict[str, str]:
                     f"{word[:80]!r} is not an identifier (lower case letters, digits, . _ -, at most 64)"
                 )
     tokens = {item.id: TOKEN_PREFIX + secrets.token_urlsafe(_TOKEN_BYTES) for item in devices}
-    tx.enrol(
+    fresh = tx.enrol(
         (
             Device(item.id, item.model, item.groups, item.version, item.rel, now, None, None),
             token_hash(tokens[item.id]),
         )
         for item in devices
     )
+    said = {"count": len(tokens), "new": fresh, "sha256": names_hash(tokens)}
+    tx.audit(actor, "devices.enrolled", f"{len(tokens)} devices", said, now)
     return tokens
 
 
-def create_release(tx: Tx, name: str, hashes: Sequence[str], now: float) -> Release:
+def create_release(tx: Tx, name: str, hashes: Sequence[str], now: float, *, actor: str = OPERATOR) -> Release:
     """Make a release of imported artifacts.
 
     Raises:
@@ -96,6 +100,8 @@ def create_release(tx: Tx, name: str, hashes: Sequence[str], now: float) -> Rele
     first = artifacts[0]
     release = Release(name, first.version, first.rel, tuple(item.sha256 for item in artifacts), now)
     tx.add_release(release)
+    said = {"version": release.version, "rel": release.rel, "artifacts": list(release.artifacts)}
+    tx.audit(actor, "release.created", name, said, now)
     return release
 
 
@@ -121,16 +127,22 @@ def create_rollout(tx: Tx, plan: Plan, actor: str, now: float) -> Rollout:
     why = Reason("created", "waits for being started")
     rollout = tx.add_rollout(Rollout(0, plan, Phase.DRAFT, why, actor, now), secret)
     tx.save_rollout(rollout, Event(now, rollout.phase, why.code, why.text, actor, 0))
+    said = {"id": rollout.id, "release": plan.release, "urgency": plan.urgency, "stages": len(plan.stages)}
+    tx.audit(actor, "rollout.created", plan.name, said, now)
     return rollout
 
 
-def register_artifact(tx: Tx, artifact: Artifact, now: float) -> bool:
+def register_artifact(tx: Tx, artifact: Artifact, now: float, *, actor: str = DAEMON) -> bool:
     """Register an examined artifact; False if its bytes are known already.
 
     Raises:
         TrustError: the same name and release counter is known with other bytes (`rel_reused`).
     """
-    return tx.add_artifact(artifact, now)
+    if not tx.add_artifact(artifact, now):
+        return False
+    said = {"name": artifact.name, "version": artifact.version, "rel": artifact.rel, "size_bytes": artifact.size_bytes}
+    tx.audit(actor, "artifact.imported", artifact.sha256, said, now)
+    return True
 
 
 def _artifact(tx: Tx, sha256: str) -> Artifact:

@@ -5,6 +5,9 @@ Rules:
 - A full inbox stops reading from the broker, which holds back the rest; nothing is discarded.
 - What cannot be decoded, or was replayed from a retained store, is counted, logged and acknowledged:
   it would come back for ever.
+- The same holds for what a device says beyond its pace, judged before it is decoded. Each of its topics has a pace of
+  its own; progress is dropped first, for the next one replaces it, and the reserve is for everything else: more
+  than an honest device has to say after the longest absence of ours.
 - If a batch fails for a reason of its own, it is retried piece by piece, so that one bad piece
   cannot hold up the rest.
 """
@@ -12,14 +15,17 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import re
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
 import structlog
 
+from orchestrator.core.rate import Buckets, Pace
 from orchestrator.engine.recording import Batch, Recorded, record, record_silence
 from orchestrator.errors import OrchestratorError, PayloadError, UnavailableError
 from orchestrator.ports import Bus, Lane, Message, Store
@@ -39,6 +45,7 @@ _DECODERS: dict[Channel, Callable[[bytes, str], Saying]] = {
     Channel.HELLO: decode_hello,
     Channel.STATE: decode_state,
 }
+_PROGRESS = re.compile(rb'"kind"\s*:\s*"progress"')
 
 
 class Clock(Protocol):
@@ -57,11 +64,13 @@ class RecorderSettings:
         batch: largest number of messages in one transaction.
         linger_s: how long to wait for more before a transaction.
         enrol: whether a hello may register a device.
+        pace: how often one device may speak on one of its topics.
     """
 
     batch: int = 1000
     linger_s: float = 0.01
     enrol: bool = True
+    pace: Pace = field(default_factory=Pace)
 
 
 class Recorder:
@@ -75,6 +84,7 @@ class Recorder:
         hearing: whether silence may be judged.
         changed: called with the rollouts whose tallies changed, after the commit.
         planned: called when deliveries were planned.
+        ticks: a clock that never goes back, in seconds, for the pace.
     """
 
     def __init__(
@@ -86,6 +96,7 @@ class Recorder:
         hearing: Callable[[], bool],
         changed: Callable[[set[int]], None],
         planned: Callable[[], None] = lambda: None,
+        ticks: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._bus = bus
@@ -94,6 +105,9 @@ class Recorder:
         self._hearing = hearing
         self._changed = changed
         self._planned = planned
+        self._ticks = ticks
+        self._buckets = Buckets(settings.pace) if settings.pace.burst else None
+        self._tick = 0.0
         self._waiting: deque[tuple[Saying, asyncio.Future[None]]] = deque()
         self._posted = asyncio.Event()
         self._behind = False
@@ -124,6 +138,9 @@ class Recorder:
             tasks.create_task(self._acknowledge(handed), name="acknowledge")
             while True:
                 messages = await self._gather()
+                self._tick = self._ticks()
+                if self._buckets is not None:
+                    self._buckets.forget(self._tick)
                 sayings = [saying for saying in map(self._decode, messages) if saying is not None]
                 await handed.put((messages, tasks.create_task(self._store_surely(sayings), name="store")))
 
@@ -186,12 +203,18 @@ class Recorder:
             topic = parse_uplink(message.topic)
             if message.retained:
                 raise PayloadError("replayed from the broker's retained store", code="retained")
+            if self._buckets is not None and not self._buckets.take(message.topic, self._tick):
+                self._spend_reserve(self._buckets, message)
             return _DECODERS[topic.channel](message.payload, topic.device)
         except PayloadError as error:
             if message.retained and not message.payload:
                 return None
             self._note_refused(message, error)
             return None
+
+    def _spend_reserve(self, buckets: Buckets, message: Message) -> None:
+        if _PROGRESS.search(message.payload) or not buckets.take_reserved(message.topic, self._tick):
+            raise PayloadError("the device says more than it may", code="rate")
 
     def _note_refused(self, message: Message, error: PayloadError) -> None:
         """Count every refusal; log one a minute for each code, so that one device cannot fill the disk."""

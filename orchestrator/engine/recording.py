@@ -20,6 +20,9 @@ from orchestrator.core.update import IN_FLIGHT, Context, Fact, FactKind, Ignored
 from orchestrator.ports import EXPOSED, DeliveryKind, DeliveryState, Parcel, Tx
 from orchestrator.wire.report import Hello, Kind, Report, State
 
+NEW_KEYS = "new_keys"
+"""With this code a device says that it gave an attempt up because it took a new keyset."""
+
 REPEAT_AFTER_S = 10.0
 """A device that greets again gets its trigger again, but not more often than this."""
 
@@ -166,11 +169,15 @@ def _was_exposed(tx: Tx, update: Update) -> bool:
 def _return_late_answers(
     tx: Tx, before: Mapping[int, Update], after: Mapping[int, Update], now: float, done: Recorded
 ) -> None:
-    """A device that answers its recall when the rollout runs again is pending again, as if it had answered in time."""
+    """A device that gave up what its rollout still wants is pending again.
+
+    It answered its recall when the rollout ran again, or it took a new keyset, which ends what older keys had begun.
+    """
     late = [
         update
         for update_id, update in after.items()
-        if update.state is UpdateState.RECALLED and before[update_id].state is UpdateState.RECALLING
+        if update.state is UpdateState.RECALLED
+        and (before[update_id].state is UpdateState.RECALLING or update.code == NEW_KEYS)
     ]
     running = {item.rollout_id for item in late if _is_running(tx.rollout(item.rollout_id))}
     fold(tx, [(item, Fact(FactKind.RETURN)) for item in late if item.rollout_id in running], now, done)

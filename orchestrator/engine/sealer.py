@@ -4,6 +4,7 @@ Rules:
 - Sequence numbers are reserved durably before anything is signed with them: a crash leaves a gap,
   never a second token under the same number.
 - Signing happens outside every transaction; what was voided or outdated meanwhile is not stored.
+- The entry of a sealed batch in the audit log stands in the transaction that stores its tokens.
 - Only a bounded number of sealed deliveries waits for the broker, so that a recall is never far from
   the front.
 """
@@ -15,16 +16,19 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import NamedTuple
 
 import structlog
 
-from orchestrator.core import trigger
+from orchestrator.core import audit, trigger
 from orchestrator.core.model import Artifact, Rollout, Urgency
+from orchestrator.engine.keyring import Standing
 from orchestrator.errors import OrchestratorError, RequestError, UnavailableError
-from orchestrator.ports import DeliveryKind, DeliveryState, Lane, Parcel, Signer, Store, Tx
+from orchestrator.ports import DeliveryKind, DeliveryState, Lane, Parcel, Store, Tx
 from orchestrator.wire import token
 
 RETRY_S = 1.0
+ACTOR = "orchestrator"
 _JTI_BYTES = 12
 _log = structlog.get_logger(__name__)
 
@@ -35,7 +39,6 @@ class SealerSettings:
 
     Attributes:
         deployment: identifier that devices are pinned to.
-        epoch: key epoch.
         public_url: origin of the stable locator, without a slash at the end.
         lifetime_s: longest validity of a trigger.
         batch: deliveries signed together.
@@ -43,11 +46,17 @@ class SealerSettings:
     """
 
     deployment: str
-    epoch: int
     public_url: str
     lifetime_s: float
     batch: int = 50
     ahead: int = 200
+
+
+class _Numbers(NamedTuple):
+    """The first sequence number of a batch, and the one that the epoch counts from."""
+
+    first: int
+    base: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +74,7 @@ class Sealer:
 
     Args:
         store: where they are.
-        signer: the daemon's key.
+        standing: with which key to sign now, and under which epoch; raises UnavailableError while there is none.
         settings: how triggers are made.
         now: the clock.
         planned: set when deliveries were planned or published.
@@ -75,14 +84,14 @@ class Sealer:
     def __init__(
         self,
         store: Store,
-        signer: Signer,
+        standing: Callable[[], Standing],
         settings: SealerSettings,
         now: Callable[[], float],
         planned: asyncio.Event,
         sealed: Callable[[], None],
     ) -> None:
         self._store = store
-        self._signer = signer
+        self._standing = standing
         self._settings = settings
         self._now = now
         self._sealed = sealed
@@ -104,55 +113,60 @@ class Sealer:
 
     async def seal_once(self) -> int:
         """Seal one batch; returns how many deliveries were taken, 0 if there is nothing to do now."""
-        orders, first_seq = await self._store.transact(Lane.OPERATOR, self._take)
+        standing = self._standing()
+        orders, numbers = await self._store.transact(Lane.OPERATOR, partial(self._take, epoch=standing.epoch))
         if not orders:
             return 0
-        signed = await asyncio.to_thread(self._sign_all, orders, first_seq)
+        signed = await asyncio.to_thread(self._sign_all, orders, numbers, standing)
         refused = {order.parcel.id for order in orders} - {parcel.id for parcel in signed}
         await self._store.transact(Lane.OPERATOR, partial(self._keep, signed=signed, refused=refused))
         return len(orders)
 
     def _keep(self, tx: Tx, signed: Sequence[Parcel], refused: set[int]) -> None:
-        tx.seal(signed)
-        tx.settle(refused, DeliveryState.VOID, self._now())
+        now = self._now()
+        if tx.seal(signed):
+            lines = tx.sealed_between(signed[0].seq or 0, signed[-1].seq or 0)
+            tx.audit(ACTOR, audit.SEALED, f"seq {lines[0][0]} to {lines[-1][0]}", audit.batch_detail(lines), now)
+        tx.settle(refused, DeliveryState.VOID, now)
 
-    def _take(self, tx: Tx) -> tuple[list[_Order], int]:
+    def _take(self, tx: Tx, epoch: int) -> tuple[list[_Order], _Numbers]:
+        """Take what to sign; nothing while a newer keyset is stored than the one that we would sign under."""
         room = self._settings.ahead - tx.sealed_waiting()
-        if room <= 0:
-            return [], 0
-        orders = _orders(tx, tx.planned(min(room, self._settings.batch)))
-        return orders, tx.reserve(len(orders)) if orders else 0
+        orders = _orders(tx, tx.planned(min(room, self._settings.batch))) if room > 0 else []
+        if not orders or tx.newest_epoch() > epoch:
+            return [], _Numbers(0, 0)
+        return orders, _Numbers(tx.reserve(len(orders)), tx.base(epoch))
 
-    def _sign_all(self, orders: Sequence[_Order], first_seq: int) -> list[Parcel]:
+    def _sign_all(self, orders: Sequence[_Order], numbers: _Numbers, standing: Standing) -> list[Parcel]:
         now = self._now()
         signed = []
-        for seq, order in enumerate(orders, start=first_seq):
+        for seq, order in enumerate(orders, start=numbers.first):
             try:
-                signed.append(self._sign(order, seq, now))
+                signed.append(self._sign(order, seq, seq - numbers.base, standing, now))
             except UnavailableError:
                 raise  # the signer is away; all of this is tried again
             except OrchestratorError as error:
                 _log.error("trigger.refused", device=order.parcel.device_id, code=error.code, error=error.message)
         return signed
 
-    def _sign(self, order: _Order, seq: int, now: float) -> Parcel:
+    def _sign(self, order: _Order, seq: int, counted: int, standing: Standing, now: float) -> Parcel:
         parcel, plan = order.parcel, order.rollout.plan
         expires_at = now + max(min(self._settings.lifetime_s, plan.deadlines.accept_s), 1.0)
         issue = trigger.Issue(
             deployment=self._settings.deployment,
-            epoch=self._settings.epoch,
+            epoch=standing.epoch,
             device=parcel.device_id,
             rollout=str(parcel.rollout_id),
             update_id=parcel.update_id,
             attempt=parcel.attempt,
-            seq=seq,
+            seq=counted,
             jti=token.encode64(secrets.token_bytes(_JTI_BYTES)),
             issued_at=now,
             expires_at=expires_at,
         )
         claims = self._claims(order, issue)
-        signed = token.signing_input(token.TokenType.TRIGGER, self._signer.kid, claims)
-        made = token.assemble(signed, self._signer.sign(signed))
+        signed = token.signing_input(token.TokenType.TRIGGER, standing.signer.kid, claims)
+        made = token.assemble(signed, standing.signer.sign(signed))
         lines = [made] if parcel.kind is DeliveryKind.CANCEL else [made, order.artifact.statement.encode()]
         return replace(
             parcel,

@@ -12,15 +12,17 @@ from typing import Any
 
 from orchestrator.core import evidence, gate
 from orchestrator.core import rollout as machine
+from orchestrator.core.ceiling import HELD, STANDARD, Ceiling
 from orchestrator.core.model import RELAPSED, Artifact, Device, Phase, Release, Rollout, Tally, Update, UpdateState
 from orchestrator.core.update import FAILURES
+from orchestrator.engine import allowance
 from orchestrator.errors import NotFoundError
 from orchestrator.ports import DeliveryKind, Tx
 
 View = dict[str, Any]
 
 
-def rollout_view(tx: Tx, name: str, now: float, *, hearing: bool) -> View:
+def rollout_view(tx: Tx, name: str, now: float, *, hearing: bool, limits: Ceiling = STANDARD) -> View:
     """Return a rollout with its stages, evidence and standing reason.
 
     Raises:
@@ -28,7 +30,7 @@ def rollout_view(tx: Tx, name: str, now: float, *, hearing: bool) -> View:
     """
     rollout = _rollout(tx, name)
     tally = tx.tally(rollout.id)
-    decision = machine.step(rollout, tally, now, hearing=hearing)
+    decision = allowance.decide(tx, rollout, tally, now, limits, hearing=hearing)
     return {
         "id": rollout.id,
         "name": rollout.plan.name,
@@ -71,11 +73,11 @@ def rollout_line(rollout: Rollout, tally: Tally) -> View:
     }
 
 
-def explain_rollout(tx: Tx, name: str, now: float, *, hearing: bool) -> View:
+def explain_rollout(tx: Tx, name: str, now: float, *, hearing: bool, limits: Ceiling = STANDARD) -> View:
     """Return why a rollout stands where it stands, what would change that, and how it came here."""
     rollout = _rollout(tx, name)
     tally = tx.tally(rollout.id)
-    decision = machine.step(rollout, tally, now, hearing=hearing)
+    decision = allowance.decide(tx, rollout, tally, now, limits, hearing=hearing)
     return {
         "name": name,
         "phase": rollout.phase.value,
@@ -233,7 +235,8 @@ def _what_next(rollout: Rollout, tally: Tally, decision: machine.Decision) -> li
             f"it halts at {least} failures in the {total.exposed} devices exposed so far ({total.failures} now)"
         )
     if decision.wake_at is not None:
-        lines.append("it goes on by itself when the soak is over")
+        until = "there is room under the ceiling" if decision.reason.code == HELD else "the soak is over"
+        lines.append(f"it goes on by itself when {until}")
     return lines
 
 

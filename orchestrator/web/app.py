@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from orchestrator import __version__
+from orchestrator.core.approval import ApprovalNeededError
 from orchestrator.errors import (
     ConfigError,
     ConflictError,
@@ -26,10 +27,14 @@ from orchestrator.errors import (
     TrustError,
     UnavailableError,
 )
+from orchestrator.web.approvals import approval_router
+from orchestrator.web.audit import audit_router
 from orchestrator.web.context import Context, UnauthorisedError
 from orchestrator.web.devices import device_routes
+from orchestrator.web.keysets import keyset_router
 from orchestrator.web.operators import operator_router
 from orchestrator.web.plans import describe
+from orchestrator.web.users import user_router
 
 MAX_BODY_BYTES = 1024 * 1024
 _STATUS: tuple[tuple[type[OrchestratorError], int], ...] = (
@@ -49,7 +54,8 @@ _log = structlog.get_logger(__name__)
 def build_app(context: Context) -> ASGIApp:
     """Return the ASGI application."""
     app = FastAPI(title="OTA orchestrator", version=__version__, docs_url=None, redoc_url=None)
-    app.include_router(operator_router(context))
+    for router in (operator_router, approval_router, user_router, keyset_router, audit_router):
+        app.include_router(router(context))
     app.router.routes.extend(device_routes(context))
 
     @app.get("/healthz", include_in_schema=False)
@@ -60,7 +66,8 @@ def build_app(context: Context) -> ASGIApp:
     async def on_error(_: Request, error: OrchestratorError) -> Response:
         status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
         faults = error.faults if isinstance(error, ConfigError) else None
-        return problem(status, error.code, error.message, faults)
+        waits = error.proposal.id if isinstance(error, ApprovalNeededError) else None
+        return problem(status, error.code, error.message, faults, waits)
 
     @app.exception_handler(RequestValidationError)
     async def on_invalid(_: Request, error: RequestValidationError) -> Response:
@@ -79,11 +86,15 @@ def build_app(context: Context) -> ASGIApp:
     return _LimitBody(app)
 
 
-def problem(status: int, code: str, detail: str, faults: list[str] | None = None) -> Response:
-    """Return an error answer (RFC 9457)."""
+def problem(
+    status: int, code: str, detail: str, faults: list[str] | None = None, proposal: int | None = None
+) -> Response:
+    """Return an error answer (RFC 9457), with the proposal that others must approve if it waits for one."""
     body: dict[str, object] = {"type": "about:blank", "status": status, "code": code, "detail": detail}
     if faults:
         body["faults"] = faults
+    if proposal is not None:
+        body["proposal"] = proposal
     headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
     return JSONResponse(body, status, headers, "application/problem+json")
 

@@ -1,21 +1,21 @@
 """What the HTTP edge needs from the rest, and who is calling.
 
 Rules:
-- An operator holds the one token of the token file; a device holds its own. Neither opens the other's door.
-- Tokens are compared in constant time (operators) or looked up by their hash (devices).
-- A wrong or missing token is 401 and says nothing about what exists.
+- An operator's token and a device's are different things; neither opens the other's door. `access` knows the operators.
+- A device is looked up by the hash of its token. A wrong or missing token is 401 and says nothing about what exists.
 """
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from starlette.requests import HTTPConnection
 
 from orchestrator.core.model import Artifact, Device
+from orchestrator.engine.approvals import Rules
 from orchestrator.engine.conductor import Conductor
+from orchestrator.engine.keyring import Keyring
 from orchestrator.engine.operations import token_hash
 from orchestrator.engine.recorder import Recorder
 from orchestrator.errors import OrchestratorError
@@ -43,9 +43,12 @@ class Context:
         now: the clock.
         hearing: whether silence may be judged.
         planned: called when deliveries were planned.
-        operator_token: the operators' token.
+        keyring: which keys devices hold.
+        operator_token: the token of the token file, which opens the shared account; empty where that is off.
         presign_lifetime_s: how long a presigned URL works.
         status: short facts about the daemon, for `GET /api/v1/status`.
+        rules: when approvals are asked for.
+        admin_uids: users besides root and our own who are admins at the admin socket.
     """
 
     store: Store
@@ -56,20 +59,12 @@ class Context:
     now: Callable[[], float]
     hearing: Callable[[], bool]
     planned: Callable[[], None]
+    keyring: Keyring
     operator_token: str
     presign_lifetime_s: int
     status: Callable[[], dict[str, object]]
-
-
-def require_operator(connection: HTTPConnection, context: Context) -> str:
-    """Return the name of the calling operator.
-
-    Raises:
-        UnauthorisedError: no token, or a wrong one.
-    """
-    if not hmac.compare_digest(_bearer(connection).encode(), context.operator_token.encode()):
-        raise UnauthorisedError("the operator token is missing or wrong; see http.operator_token_file")
-    return "operator"
+    rules: Rules = Rules()
+    admin_uids: frozenset[int] = frozenset()
 
 
 async def require_device(connection: HTTPConnection, context: Context) -> Device:
@@ -78,13 +73,14 @@ async def require_device(connection: HTTPConnection, context: Context) -> Device
     Raises:
         UnauthorisedError: no token, or an unknown one.
     """
-    token = _bearer(connection)
+    token = bearer(connection)
     device = await context.store.read(lambda tx: tx.device_by_token(token_hash(token))) if token else None
     if device is None:
         raise UnauthorisedError("the device token is missing or unknown; enrol the device with `ota device add`")
     return device
 
 
-def _bearer(connection: HTTPConnection) -> str:
+def bearer(connection: HTTPConnection) -> str:
+    """Return the bearer token of a request, "" if it has none that could be ours."""
     scheme, _, token = connection.headers.get("authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" and len(token) <= MAX_TOKEN_CHARS else ""

@@ -22,6 +22,9 @@ from orchestrator.web.context import Context, require_device
 from orchestrator.wire.report import MAX_REPORT_BYTES, Hello, Report, decode_hello, decode_report
 
 BUNDLE = "application/jose"
+EPOCH_HEADER = "Ota-Key-Epoch"
+"""Tells a device that polls which keyset it should hold; it fetches those that it lacks, one after the other."""
+
 MAX_VERSION_CHARS = 64
 _NO_STORE = {"Cache-Control": "no-store", "Vary": "Authorization"}
 
@@ -40,11 +43,15 @@ def device_routes(context: Context) -> list[Route]:
     async def hello(request: Request) -> Response:
         return await _said(request, context, decode_hello)
 
+    async def keys(request: Request) -> Response:
+        return await _keys(request, context)
+
     async def download(request: Request) -> Response:
         return await _download(request, context)
 
     return [
         Route("/api/v1/firmware/version", version, methods=["GET"]),
+        Route("/api/v1/keys/{epoch:int}", keys, methods=["GET"]),
         Route("/api/v1/report", report, methods=["POST"]),
         Route("/api/v1/hello", hello, methods=["POST"]),
         Route("/v1/dl/{sha256}", download, methods=["GET", "HEAD"]),
@@ -63,7 +70,7 @@ async def _version(request: Request, context: Context) -> Response:
             context.conductor.changed(set(answer.rollouts))
         if answer.planned:
             context.planned()
-    headers = dict(_NO_STORE)
+    headers = _NO_STORE | {EPOCH_HEADER: str(context.keyring.epoch)}
     if answer.retry_after_s is not None:
         headers["Retry-After"] = str(answer.retry_after_s)
     if not answer.token:
@@ -82,6 +89,15 @@ async def _said(
             raise PayloadError(f"at most {MAX_REPORT_BYTES} bytes are allowed", code="oversize")
     await context.recorder.submit(decode(bytes(body), device.id))
     return Response(status_code=202, headers=_NO_STORE)
+
+
+async def _keys(request: Request, context: Context) -> Response:
+    """Hand out a keyset. It is public: a device that was away for long may hold a token that nobody knows any more."""
+    epoch = request.path_params["epoch"]
+    stored = dict(await context.store.read(lambda tx: tx.keysets()))
+    if epoch not in stored:
+        raise NotFoundError(f"there is no keyset {epoch}")
+    return Response(stored[epoch], media_type=BUNDLE, headers={"Cache-Control": "public, max-age=3600"})
 
 
 async def _download(request: Request, context: Context) -> Response:

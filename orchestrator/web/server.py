@@ -1,18 +1,27 @@
-"""uvicorn inside our event loop."""
+"""uvicorn inside our event loop: on an address for everybody, on a Unix socket for those who look after the machine."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
+import struct
 from collections.abc import Iterator
+from pathlib import Path
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from orchestrator.errors import UnavailableError
 
 STOP_WITHIN_S = 3
+PEER = "orchestrator.peer_uid"
+"""Where a request that came over the admin socket carries the user at its other end; no client can set it."""
+_BACKLOG = 2048
+_ADMIN_CONNECTIONS = 64
+_CREDENTIALS = struct.Struct("iII")  # pid, uid, gid
 
 
 class _Server(uvicorn.Server):
@@ -23,21 +32,32 @@ class _Server(uvicorn.Server):
         yield
 
 
-class HttpServer:
-    """Serves one application on one address.
+class _PeerProtocol(H11Protocol):
+    """Adds to each request who is at the other end of the Unix socket, as the kernel knows it."""
 
-    Args:
-        app: the application.
-        host: address to listen on.
-        port: port; 0 takes a free one.
-        max_connections: beyond this, callers get 503.
-    """
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        found = transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        _, uid, _ = _CREDENTIALS.unpack(found)
+        app = self.app
 
-    def __init__(self, app: ASGIApp, host: str, port: int, max_connections: int) -> None:
-        self._socket = _listen(host, port)
+        async def known(scope: Scope, receive: Receive, send: Send) -> None:
+            scope[PEER] = uid
+            await app(scope, receive, send)
+
+        self.app = known
+
+
+class _Listening:
+    """Serves one application on one listening socket."""
+
+    def __init__(
+        self, app: ASGIApp, listener: socket.socket, max_connections: int, protocol: type[H11Protocol] = H11Protocol
+    ) -> None:
+        self._socket = listener
         config = uvicorn.Config(
             app,
-            http="h11",  # the parser that bounds what a stranger may send as headers
+            http=protocol,  # the parser that bounds what a stranger may send as headers
             lifespan="off",
             log_config=None,
             log_level="warning",
@@ -50,11 +70,6 @@ class HttpServer:
         )
         self._server = _Server(config)
 
-    @property
-    def port(self) -> int:
-        """The port that is listened on."""
-        return int(self._socket.getsockname()[1])
-
     async def run(self) -> None:
         """Serve until cancelled, then finish open requests for a moment."""
         task = asyncio.create_task(self._server.serve(sockets=[self._socket]), name="uvicorn")
@@ -65,15 +80,81 @@ class HttpServer:
             await task
 
 
+class HttpServer(_Listening):
+    """Serves one application on one address.
+
+    Args:
+        app: the application.
+        host: address to listen on.
+        port: port; 0 takes a free one.
+        max_connections: beyond this, callers get 503.
+    """
+
+    def __init__(self, app: ASGIApp, host: str, port: int, max_connections: int) -> None:
+        super().__init__(app, _listen(host, port), max_connections)
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on."""
+        return int(self._socket.getsockname()[1])
+
+
+class AdminSocket(_Listening):
+    """Serves the same application on a Unix socket; each request carries the user who sent it (`PEER`).
+
+    Args:
+        app: the application.
+        path: where the socket lies; one that a dead daemon left there is replaced.
+        shared: whether users besides root and our own may connect; else its mode is 0600.
+
+    Raises:
+        UnavailableError: the socket cannot be made there, or another daemon listens on it.
+    """
+
+    def __init__(self, app: ASGIApp, path: Path, *, shared: bool = False) -> None:
+        super().__init__(app, _listen_unix(path, 0o666 if shared else 0o600), _ADMIN_CONNECTIONS, _PeerProtocol)
+        self._path = path
+
+    async def run(self) -> None:
+        """Serve until cancelled, and take the socket away."""
+        try:
+            await super().run()
+        finally:
+            self._path.unlink(missing_ok=True)
+
+
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
-        listener.listen(2048)
+        listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
         text = f"cannot listen on {host}:{port}: {error.strerror}; change http.listen or stop who holds it"
         raise UnavailableError(text, code="listen") from None
     return listener
+
+
+def _listen_unix(path: Path, mode: int) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _clear(path)
+        listener.bind(str(path))
+        path.chmod(mode)  # nobody can connect before it listens
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        text = f"cannot listen on {path}: {error.strerror}; change operators.socket or stop who holds it"
+        raise UnavailableError(text, code="listen") from None
+    return listener
+
+
+def _clear(path: Path) -> None:
+    """Remove a socket that nobody listens on any more; anything else that lies there stays, and binding fails."""
+    if not path.is_socket():
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as caller:
+        if caller.connect_ex(str(path)) == errno.ECONNREFUSED:
+            path.unlink()

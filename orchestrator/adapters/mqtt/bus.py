@@ -4,6 +4,7 @@ Rules:
 - The session is persistent: what devices publish while we are away waits at the broker.
 - A receipt is good for the link that brought it; the broker repeats what an older link left open.
 - The inbox holds what was not taken yet; when it is full we stop reading, we never discard.
+- No shared subscriptions: brokers let others join, and deal them reports that nobody records.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import paho.mqtt.client as paho
 import structlog
 
 from orchestrator.adapters.mqtt.link import Link, MqttSettings
-from orchestrator.errors import UnavailableError
+from orchestrator.errors import ConfigError, UnavailableError
 from orchestrator.ports import Message
 
 __all__ = ["MqttBus", "MqttSettings"]
@@ -27,6 +28,9 @@ _MID_BITS = 16
 STEADY_S = 30.0
 """A link that lived this long resets the back-off."""
 
+MOST_FOUND = 10_000
+"""Topics of retained messages that one look remembers."""
+
 
 class MqttBus:
     """The broker, seen from the daemon.
@@ -34,9 +38,16 @@ class MqttBus:
     Args:
         settings: how to reach it.
         topics: what to subscribe to.
+
+    Raises:
+        ConfigError: a topic is a shared subscription.
     """
 
     def __init__(self, settings: MqttSettings, topics: Sequence[str]) -> None:
+        if shared := [topic for topic in topics if topic.startswith("$share/")]:
+            raise ConfigError(
+                [f"{topic}: a shared subscription would lose reports; name the topic" for topic in shared]
+            )
         self._settings = settings
         self._topics = topics
         self._inbox: deque[Message] = deque()
@@ -45,6 +56,7 @@ class MqttBus:
         self._link: Link | None = None
         self._ready = False
         self._generation = 0
+        self._looking: set[str] | None = None
 
     @property
     def link(self) -> int:
@@ -91,6 +103,30 @@ class MqttBus:
             raise UnavailableError("not connected to the broker", code="link_broken")
         await self._link.publish(topic, payload, expiry_s, retain=retain)
 
+    async def retained(self, topic: str, settle: Callable[[], Awaitable[None]]) -> set[str]:
+        """Return the topics below a filter on which messages lie retained; at most `MOST_FOUND`.
+
+        Reports go on arriving meanwhile; some arrive twice.
+
+        Args:
+            topic: the filter.
+            settle: waits until the broker has replayed what it has.
+
+        Raises:
+            UnavailableError: not connected, the connection broke, or the broker refused the subscription.
+        """
+        link = self._link
+        if link is None or not self._ready:
+            raise UnavailableError("not connected to the broker", code="link_broken")
+        found = self._looking = set()
+        try:
+            await link.look(topic)
+            await settle()
+            await link.look_away(topic)
+        finally:
+            self._looking = None
+        return found
+
     async def _stay_connected(self) -> None:
         self._generation += 1
         self._lost.clear()
@@ -118,10 +154,22 @@ class MqttBus:
         except UnicodeDecodeError:
             topic = ""  # no device topic; refused by whoever reads it
         receipt = (self._generation << _MID_BITS) | (message.mid if message.qos else 0)
-        self._inbox.append(Message(topic, bytes(message.payload), bool(message.retain), receipt))
+        heard = Message(topic, bytes(message.payload), bool(message.retain), receipt)
+        if self._looking is not None and not self._is_wanted(heard, self._looking):
+            self.ack([heard])
+            return
+        self._inbox.append(heard)
         self._arrived.set()
         if self._link is not None and len(self._inbox) >= 2 * self._settings.receive_maximum:
             self._link.pause_reading(True)
+
+    def _is_wanted(self, heard: Message, found: set[str]) -> bool:
+        """Say whether a message came by our own topics, while we look what lies retained; note what does."""
+        if heard.retained:
+            if heard.payload and len(found) < MOST_FOUND:
+                found.add(heard.topic)
+            return False
+        return any(paho.topic_matches_sub(topic, heard.topic) for topic in self._topics)
 
     def _note_lost(self, why: str) -> None:
         if self._ready:

@@ -121,6 +121,29 @@ class Link:
             self.close()
             raise
 
+    async def look(self, topic: str) -> None:
+        """Subscribe beside the other topics, so that the broker replays what lies retained.
+
+        Raises:
+            UnavailableError: the link broke, or the broker refused.
+        """
+        if self._settings.version_5:
+            options = SubscribeOptions(qos=1, noLocal=True, retainAsPublished=True, retainHandling=0)
+            self._client.subscribe([(topic, options)])
+        else:
+            self._client.subscribe([(topic, 1)])
+        self._check_granted(await self._ask("subscribe"), [topic])
+
+    async def look_away(self, topic: str) -> None:
+        """End the subscription of `look`.
+
+        Raises:
+            UnavailableError: the link broke.
+        """
+        self._check_open()
+        self._client.unsubscribe(topic)
+        await self._ask("unsubscribe")
+
     def ack(self, mids: Sequence[int]) -> None:
         """Acknowledge messages; all acknowledgements leave in one write."""
         for mid in mids:
@@ -187,6 +210,7 @@ class Link:
         client.on_message = lambda _c, _u, message: self._on_message(message)
         client.on_connect = lambda _c, _u, _f, code, _p: self._answer("connect", code)
         client.on_subscribe = lambda _c, _u, _m, codes, _p: self._answer("subscribe", codes)
+        client.on_unsubscribe = lambda _c, _u, _m, codes, _p: self._answer("unsubscribe", codes)
         client.on_publish = lambda _c, _u, mid, code, _p: self._confirmed(mid, code)
         client.on_socket_close = lambda _c, _u, sock: self._unwatch(cast(BufferedSocket, sock))
         return client
@@ -222,7 +246,9 @@ class Link:
             self._client.subscribe([(topic, options) for topic in topics])
         else:
             self._client.subscribe([(topic, 1) for topic in topics])
-        codes: list[ReasonCode] = await self._ask("subscribe")
+        self._check_granted(await self._ask("subscribe"), topics)
+
+    def _check_granted(self, codes: Sequence[ReasonCode], topics: Sequence[str]) -> None:
         if any(code.is_failure for code in codes):
             text = f"the broker does not let us subscribe to {', '.join(topics)}: allow it in its access rules"
             raise UnavailableError(text, code="subscribe_refused")

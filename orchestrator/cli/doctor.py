@@ -1,0 +1,129 @@
+"""`ota doctor`: prove that what surrounds the daemon does what the daemon relies on.
+
+Rules:
+- One line per finding, with what to do about it; any fault makes the exit code 1.
+- Passwords and keys come from files, never from the command line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import click
+
+from orchestrator.cli import show
+from orchestrator.cli.client import EXIT_ERROR
+from orchestrator.errors import RequestError
+
+if TYPE_CHECKING:
+    from orchestrator.doctor.examine import Finding
+    from orchestrator.doctor.party import Address, Login
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.group("doctor")
+def doctor_group() -> None:
+    """Prove that what surrounds the daemon does what it relies on."""
+
+
+@doctor_group.command("broker")
+@click.option("--broker", required=True, metavar="URL", help="MQTT broker, mqtt://host:port or mqtts://host:port.")
+@click.option("--ca-file", type=_FILE, help="Certificates to check an mqtts broker against.")
+@click.option("--credentials", type=_FILE, help="Passwords of the three logins, as JSON lines (docs/broker.md).")
+@click.option(
+    "--certificates",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Instead of passwords: folder with NAME.pem and NAME.key of the three logins.",
+)
+@click.option("--witness", default="ota-doctor", show_default=True, help="Login that hears everything.")
+@click.option("--device", required=True, help="Login of the test device that tries things.")
+@click.option("--other", required=True, help="Login of the test device that it tries them on.")
+@show.output_option
+@click.pass_context
+def broker_command(
+    context: click.Context,
+    broker: str,
+    ca_file: Path | None,
+    credentials: Path | None,
+    certificates: Path | None,
+    witness: str,
+    device: str,
+    other: str,
+    output: str,
+) -> None:
+    """Log in as a device and try what no device may do.
+
+    Takes a few seconds, and leaves nothing behind. The witness is not the daemon's login: the broker would end
+    the daemon's connection.
+    """
+    from orchestrator.doctor.examine import examine
+
+    names = (witness, device, other)
+    if (credentials is None) == (certificates is None):
+        raise RequestError("give either --credentials or --certificates", code="no_logins")
+    logins = _passwords(credentials, names) if credentials else _certificates(certificates or Path(), names)
+    findings = _shown(examine(_address(broker, ca_file), *logins), output)
+    if output == "json":
+        show.emit([asdict(finding) for finding in findings], output, lambda _: None)
+    if not all(finding.passed for finding in findings):
+        context.exit(EXIT_ERROR)
+
+
+def _shown(findings: Iterable[Finding], output: str) -> list[Finding]:
+    """Return all findings; for people each is printed as it comes."""
+    found = []
+    for finding in findings:
+        found.append(finding)
+        if output == "table":
+            _draw(finding)
+    return found
+
+
+def _draw(finding: Finding) -> None:
+    word = click.style("pass", fg="green") if finding.passed else click.style("FAIL", fg="red", bold=True)
+    click.echo(f"{word}  {finding.name:15} {finding.claim}")
+    if not finding.passed:
+        click.echo(f"      {show.plain(finding.fault)}; {finding.remedy}")
+    if finding.note:
+        click.echo(f"      note: {show.plain(finding.note)}")
+
+
+def _address(url: str, ca_file: Path | None) -> Address:
+    from orchestrator.doctor.party import Address
+
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if host is None or parts.scheme not in ("mqtt", "mqtts"):
+        raise RequestError(f"--broker {url!r} must be mqtt://host:port or mqtts://host:port", code="bad_url")
+    tls = parts.scheme == "mqtts"
+    return Address(host, port or (8883 if tls else 1883), tls, str(ca_file) if ca_file else None)
+
+
+def _passwords(path: Path, names: Iterable[str]) -> list[Login]:
+    from orchestrator.doctor.party import Login
+    from orchestrator.sim import credentials
+
+    known = {item.device: item.mqtt_password for item in credentials.load(path)}
+    missing = [name for name in names if known.get(name) is None]
+    if missing:
+        raise RequestError(f"{path} holds no mqtt_password of {', '.join(missing)}; add it", code="no_logins")
+    return [Login(name, known[name]) for name in names]
+
+
+def _certificates(folder: Path, names: Iterable[str]) -> list[Login]:
+    from orchestrator.doctor.party import Login
+
+    logins = [Login(name, None, str(folder / f"{name}.pem"), str(folder / f"{name}.key")) for name in names]
+    files = [Path(file) for login in logins for file in (login.cert_file, login.key_file) if file]
+    missing = [str(file) for file in files if not file.is_file()]
+    if missing:
+        raise RequestError(f"there is no {', '.join(missing)}; --certificates needs them", code="no_logins")
+    return logins

@@ -1,0 +1,169 @@
+"""What the settings give: secrets read, keys opened, and the settings of each adapter.
+
+Rules:
+- Nothing is decided here; a value that is missing where it is needed was refused when the configuration was checked.
+- A key is opened once, and only the keyring says for what it is good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+
+from orchestrator import config
+from orchestrator.adapters.certificates import file_expires_at, peer_expires_at
+from orchestrator.adapters.checkpoints import CheckpointFile
+from orchestrator.adapters.files import FileSource
+from orchestrator.adapters.keys import load_device_keys
+from orchestrator.adapters.mqtt import MqttSettings
+from orchestrator.adapters.s3 import S3Settings, S3Source
+from orchestrator.adapters.signers import open_signer
+from orchestrator.config import Settings
+from orchestrator.core.ceiling import Ceiling
+from orchestrator.core.expiry import Expiry
+from orchestrator.core.rate import Pace
+from orchestrator.engine.approvals import Rules
+from orchestrator.engine.expiry import Source
+from orchestrator.engine.keyring import Keyring
+from orchestrator.engine.recorder import RecorderSettings
+from orchestrator.engine.sealer import SealerSettings
+from orchestrator.errors import ConfigError
+from orchestrator.ports import Signer
+from orchestrator.verifier import TRIGGER
+
+
+def keyring(settings: Settings, stored: Iterable[tuple[int, bytes]], now: Callable[[], float]) -> Keyring:
+    """Return the keyring, after checking that devices would take what we sign.
+
+    Raises:
+        OrchestratorError: a key cannot be opened, or none of them is good.
+    """
+    held = load_device_keys(needed(settings.trust.public_keys_file))
+    made = Keyring(held, stored, signers(settings), now)
+    faults = [f"trust.trigger_key_file: {' '.join(found)}"] if (found := made.faults(TRIGGER)) else []
+    if held.iss != settings.deployment:
+        faults.append(f"deployment: the devices of trust.public_keys_file belong to {held.iss}; name the same here")
+    if faults:
+        raise ConfigError(faults)
+    return made
+
+
+def signers(settings: Settings) -> list[Signer]:
+    """Open every private key that triggers and beats may be signed with; those of tokens come after those in files."""
+    trust = settings.trust
+    files = (trust.trigger_key_file, trust.next_trigger_key_file, trust.beat_key_file)
+    opened: list[Signer] = [open_signer(path) for path in files if path is not None]
+    return opened + [open_signer(uri, trust.token_pin_file) for uri in trust.token_keys]
+
+
+def checkpoints(settings: Settings, database: Path) -> tuple[Signer | None, CheckpointFile]:
+    """Return who signs checkpoints of the audit log, and where they are kept."""
+    key = settings.audit.checkpoint_key_file
+    place = Path(settings.audit.checkpoint_file or database.with_name(f"{database.name}.checkpoints"))
+    return None if key is None else open_signer(key), CheckpointFile(place)
+
+
+def expiring(settings: Settings, keys: Keyring) -> dict[str, Source]:
+    """Return who knows what expires when, by name."""
+    mqtt, s3 = settings.mqtt, settings.s3
+    found: dict[str, Source] = {"keys": lambda: [Expiry(name, ends_at) for name, ends_at in keys.expiries()]}
+    if mqtt.tls:
+        found["broker"] = partial(_peer, "certificate of the broker", mqtt.host, mqtt.port)
+    if s3.endpoint_url and s3.endpoint_url.startswith("https://"):
+        host, _, port = s3.endpoint_url.removeprefix("https://").partition("/")[0].partition(":")
+        found["s3"] = partial(_peer, "certificate of S3", host, int(port or 443))
+    for path in (*((mqtt.cert_file,) if mqtt.cert_file else ()), *settings.certificates.files):
+        found[str(path)] = partial(_file, path)
+    return found
+
+
+def _peer(name: str, host: str, port: int) -> list[Expiry]:
+    return [Expiry(name, peer_expires_at(host, port))]
+
+
+def _file(path: Path) -> list[Expiry]:
+    return [Expiry(f"certificate {path}", file_expires_at(path))]
+
+
+def sources(settings: Settings) -> tuple[FileSource, S3Source]:
+    """Return where artifacts come from."""
+    secret = settings.s3.secret_access_key_file
+    s3 = S3Settings(
+        endpoint_url=settings.s3.endpoint_url,
+        region=settings.s3.region,
+        access_key_id=settings.s3.access_key_id,
+        secret_access_key=config.read_secret(secret) if secret else None,
+        addressing_style=settings.s3.addressing_style,
+        timeout_s=settings.s3.timeout_s,
+        attempts=settings.s3.attempts,
+    )
+    return FileSource(tuple(settings.sources.file_roots)), S3Source(s3)
+
+
+def mqtt(settings: Settings) -> MqttSettings:
+    """Return how to reach the broker."""
+    given = settings.mqtt
+    return MqttSettings(
+        host=given.host,
+        port=given.port,
+        client_id=given.client_id,
+        username=given.username,
+        password=config.read_secret(given.password_file) if given.password_file else None,
+        tls=given.tls,
+        ca_file=_text(given.ca_file),
+        cert_file=_text(given.cert_file),
+        key_file=_text(given.key_file),
+        keepalive_s=int(given.keepalive_s),
+        session_expiry_s=int(given.session_expiry_s),
+        receive_maximum=given.receive_maximum,
+        version_5=given.protocol == "5",
+        reconnect_min_s=given.reconnect_min_s,
+        reconnect_max_s=given.reconnect_max_s,
+    )
+
+
+def recording(settings: Settings) -> RecorderSettings:
+    """Return how reports are taken in."""
+    given = settings.recorder
+    pace = Pace(given.device_burst, given.device_interval_s)
+    return RecorderSettings(given.batch, given.linger_s, settings.devices.enrolment == "hello", pace)
+
+
+def sealing(settings: Settings) -> SealerSettings:
+    """Return how triggers are made."""
+    return SealerSettings(
+        deployment=settings.deployment,
+        public_url=settings.http.public_url.rstrip("/"),
+        lifetime_s=settings.trust.trigger_lifetime_s,
+        batch=settings.dispatcher.batch,
+        ahead=settings.dispatcher.sealed_ahead,
+    )
+
+
+def ceiling(settings: Settings) -> Ceiling:
+    """Return how many devices may be offered a release per hour."""
+    return Ceiling(settings.conductor.ceiling_share, settings.conductor.ceiling_floor)
+
+
+def rules(settings: Settings) -> Rules:
+    """Return when approvals are asked for."""
+    given = settings.operators
+    return Rules(given.two_persons == "always", given.approve_above, given.approval_lifetime_s)
+
+
+def operator_token(settings: Settings) -> str:
+    """Return the token of the shared account, "" where it is off."""
+    if not settings.operators.bootstrap_token:
+        return ""
+    return config.read_secret(needed(settings.http.operator_token_file))
+
+
+def needed(path: Path | None) -> Path:
+    """Return a path that the check of the configuration has made sure of."""
+    assert path is not None, "the configuration was checked"
+    return path
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)

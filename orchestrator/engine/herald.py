@@ -1,0 +1,127 @@
+"""The herald: what lies retained at the broker is what is true now: the keysets, and a fresh beat.
+
+Rules:
+- Only what may come any number of times is retained, and everything with an expiry.
+- Said anew on each connection, when the keys change, and often enough that no beat ever runs out while we live.
+- A daemon without a beat key says keysets only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from orchestrator.core import trigger
+from orchestrator.errors import OrchestratorError
+from orchestrator.ports import Bus, Signer, Store, Tx
+from orchestrator.wire import token, topics
+
+LOOK_EVERY_S = 1.0
+RETRY_S = 5.0
+KEYSET_EXPIRY_S = 30 * 86_400
+"""A keyset is said anew long before; one of a daemon that is gone must not lie there for ever."""
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class HeraldSettings:
+    """What the herald says and how often.
+
+    Attributes:
+        deployment: identifier that devices are pinned to.
+        every_s: pause between two beats.
+        lifetime_s: how long a beat is good.
+    """
+
+    deployment: str
+    every_s: float = 3600.0
+    lifetime_s: float = 48 * 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """What devices shall believe now.
+
+    Attributes:
+        epoch: present key epoch.
+        beat: who signs beats, None for nobody.
+    """
+
+    epoch: int
+    beat: Signer | None
+
+
+class Herald:
+    """Keeps the retained messages true.
+
+    Args:
+        store: knows the highest sequence number.
+        bus: where they lie.
+        settings: what and how often.
+        keys: the present keys.
+        now: the clock.
+    """
+
+    def __init__(
+        self, store: Store, bus: Bus, settings: HeraldSettings, keys: Callable[[], Keys], now: Callable[[], float]
+    ) -> None:
+        self._store = store
+        self._bus = bus
+        self._settings = settings
+        self._keys = keys
+        self._now = now
+        self._said: tuple[int, int] = (0, 0)
+        self._due_at = 0.0
+
+    async def run(self, pause: Callable[[float], Awaitable[Any]] = asyncio.sleep) -> None:
+        """Keep them true for ever."""
+        while True:
+            await pause(LOOK_EVERY_S)
+            try:
+                await self.say_if_due()
+            except OrchestratorError as error:
+                _log.warning("herald.waits", code=error.code, error=error.message)
+                await pause(RETRY_S)
+
+    async def say_if_due(self) -> bool:
+        """Say everything if the connection or the keys are new or a beat is due; returns whether it was said.
+
+        Raises:
+            UnavailableError: the link broke, or the signer is away.
+        """
+        link, keys = self._bus.link, self._keys()
+        if not link or ((link, keys.epoch) == self._said and self._now() < self._due_at):
+            return False
+        for epoch, bundle in await self._store.read(lambda tx: tx.keysets()):
+            await self._bus.publish(topics.keyset(epoch), bundle, expiry_s=KEYSET_EXPIRY_S, retain=True)
+        if keys.beat is not None:
+            beat = await self._beat(keys.beat, keys.epoch)
+            await self._bus.publish(topics.BEAT, beat, expiry_s=int(self._settings.lifetime_s), retain=True)
+        self._said, self._due_at = (link, keys.epoch), self._now() + self._settings.every_s
+        return True
+
+    async def _beat(self, signer: Signer, epoch: int) -> bytes:
+        now = self._now()
+        seq, floor = await self._store.read(lambda tx: _bounds(tx, epoch, now))
+        claims = trigger.beat_claims(
+            deployment=self._settings.deployment,
+            epoch=epoch,
+            seq=seq,
+            floor=floor,
+            issued_at=now,
+            expires_at=now + self._settings.lifetime_s,
+        )
+        signed = token.signing_input(token.TokenType.BEAT, signer.kid, claims)
+        return token.assemble(signed, await asyncio.to_thread(signer.sign, signed))
+
+
+def _bounds(tx: Tx, epoch: int, now: float) -> tuple[int, int]:
+    """Return the highest sequence number of an epoch, and the lowest that is still good; those below are void."""
+    base, highest = tx.base(epoch), tx.highest_seq()
+    lowest = tx.lowest_good_seq(now)
+    return highest - base, max(0, (highest + 1 if lowest is None else lowest) - base)

@@ -1,0 +1,79 @@
+"""Who is calling, and whether they may: tokens of operators, the token file, the admin socket.
+
+Rules:
+- Every operator route names the one act that it is, and `may` makes the check of it.
+- Nothing is remembered between two requests: a token that was revoked opens nothing from the next one on.
+- A call that proves nothing gets the same 401 whatever was wrong; a known caller who may not gets 403 and the reason.
+- The admin socket needs no token and no store: the kernel says who is at its other end.
+"""
+
+import hmac
+import os
+from collections.abc import Awaitable, Callable
+
+from fastapi import Request
+from starlette.requests import HTTPConnection
+
+from orchestrator.core.roles import ACT_OF, SHARED, Act, Caller, holders
+from orchestrator.core.rollout import Command
+from orchestrator.engine import operators
+from orchestrator.errors import ForbiddenError
+from orchestrator.ports import Lane, Token
+from orchestrator.web.context import Context, UnauthorisedError, bearer
+from orchestrator.web.server import PEER
+
+_ROOT = "root@local"
+OURS = frozenset({0, os.geteuid()})
+"""Users that need not be named to be admins at the admin socket: root, and ourselves."""
+
+
+def may(context: Context, act: Act) -> Callable[..., Awaitable[Caller]]:
+    """Return the dependency of a route that is this act: its caller, who may do it."""
+
+    async def check(request: Request) -> Caller:
+        return _permit(await caller_of(request, context), act)
+
+    return check
+
+
+def may_command(context: Context) -> Callable[..., Awaitable[Caller]]:
+    """Return the dependency of the route whose `command` says which act it is."""
+
+    async def check(request: Request, command: Command) -> Caller:
+        return _permit(await caller_of(request, context), ACT_OF[command])
+
+    return check
+
+
+async def caller_of(connection: HTTPConnection, context: Context) -> Caller:
+    """Return who is calling.
+
+    Raises:
+        UnauthorisedError: no token, or one that opens nothing now.
+    """
+    token, uid = bearer(connection), connection.scope.get(PEER)
+    ours = uid in OURS
+    local = ours or uid in context.admin_uids
+    if local and not token:
+        return Caller(_ROOT if ours else f"uid-{uid}@local", "", SHARED, local=True)
+    if context.operator_token and hmac.compare_digest(token.encode(), context.operator_token.encode()):
+        return Caller(operators.SHARED_NAME, "", SHARED, local)
+    now = context.now()
+    found = await context.store.read(lambda tx: operators.recognise(tx, token, now))
+    if found is None:
+        raise UnauthorisedError("the operator token is missing, wrong or no longer good")
+    operator, kept = found
+    if _is_stale(kept, now):
+        await context.store.transact(Lane.OPERATOR, lambda tx: tx.mark_token(kept.id, now))
+    return operators.caller(operator, local=local)
+
+
+def _permit(caller: Caller, act: Act) -> Caller:
+    if not caller.may(act):
+        text = f"{caller.name} may not {act}; that takes the role {holders(act)}"
+        raise ForbiddenError(text, code="not_permitted")
+    return caller
+
+
+def _is_stale(token: Token, now: float) -> bool:
+    return token.used_at is None or now - token.used_at >= operators.USED_EVERY_S

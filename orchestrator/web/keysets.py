@@ -1,0 +1,59 @@
+"""The routes of keys under `/api/v1`. Translation only."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends
+from pydantic import BaseModel, ConfigDict, Field
+
+from orchestrator.core.roles import Act, Caller
+from orchestrator.engine.approvals import Wish
+from orchestrator.engine.rekeying import take_keyset
+from orchestrator.verifier import MAX_KEYSET_TOKEN_BYTES, MAX_LINES, TRIGGER, Keyset
+from orchestrator.web.access import may
+from orchestrator.web.context import Context
+
+View = dict[str, Any]
+
+
+class KeysetBody(BaseModel):
+    """A keyset to take."""
+
+    model_config = ConfigDict(extra="forbid")
+    lines: Annotated[str, Field(min_length=1, max_length=MAX_KEYSET_TOKEN_BYTES * MAX_LINES)]
+    reason: Annotated[str, Field(max_length=500)] = ""
+    break_glass: Annotated[str, Field(max_length=500)] = ""
+
+
+def keyset_router(context: Context) -> APIRouter:
+    """Return the routes of keys."""
+    router = APIRouter(prefix="/api/v1")
+    reader = Annotated[Caller, Depends(may(context, Act.READ))]
+    keeper = Annotated[Caller, Depends(may(context, Act.REKEY))]
+
+    @router.get("/keyset")
+    async def show(_: reader) -> View:
+        """Show the keys that devices hold by now, and whether we can sign."""
+        return _view(context, context.keyring.keyset)
+
+    @router.post("/keyset", status_code=201)
+    async def take(body: KeysetBody, who: keeper) -> View:
+        """Take the keyset that follows the present one; devices get it at once."""
+        wish = Wish(who, body.reason, body.break_glass)
+        taken = await take_keyset(context.store, context.keyring, body.lines.encode(), wish, context.rules, context.now)
+        context.planned()
+        return _view(context, taken)
+
+    return router
+
+
+def _view(context: Context, keyset: Keyset) -> View:
+    return {
+        "deployment": keyset.iss,
+        "epoch": keyset.ep,
+        "need": {"root": keyset.need_root, "cosign": keyset.need_cosign},
+        "keys": [
+            {"kid": key.kid, "typ": key.typ, "who": key.who or None, "nbf": key.nbf or None, "exp": key.exp}
+            for key in keyset.keys.values()
+        ],
+        "faults": context.keyring.faults(TRIGGER),
+    }
