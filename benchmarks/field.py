@@ -12,6 +12,7 @@ from pathlib import Path
 from orchestrator.adapters.mqtt import MqttBus, MqttSettings
 from orchestrator.adapters.store import SqlStore, open_store
 from orchestrator.core import cohort
+from orchestrator.core.ceiling import Ceiling
 from orchestrator.core.model import (
     Artifact,
     Device,
@@ -67,7 +68,7 @@ def _fill(tx: Tx, devices: int, statement: str) -> None:
     rollout = tx.add_rollout(made, SECRET)
     members = sorted(cohort.members(SECRET, fleet))
     effects.open_members(tx, rollout, members, 2, 0.0)
-    effects.offer(tx, rollout, devices, 0.0)
+    effects.offer(tx, rollout, devices, 0.0, Ceiling(share=1.0))
 
 
 @asynccontextmanager

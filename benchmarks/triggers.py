@@ -19,6 +19,7 @@ from orchestrator.core import trigger
 from orchestrator.core.model import Artifact
 from orchestrator.demo.broker import BrokerInfo
 from orchestrator.engine.dispatcher import Dispatcher
+from orchestrator.engine.keyring import Standing
 from orchestrator.engine.sealer import Sealer, SealerSettings
 from orchestrator.wire import token, topics
 
@@ -52,8 +53,8 @@ async def run(broker: BrokerInfo, directory: Path, count: int, rounds: int) -> N
 
 async def _engine(field: Field, bus: MqttBus, signer: FileSigner, count: int) -> float:
     planned, sealed = asyncio.Event(), asyncio.Event()
-    settings = SealerSettings("bench", 1, "https://updates.example", 3600.0, batch=BATCH)
-    sealer = Sealer(field.store, signer, settings, time.time, planned, sealed.set)
+    settings = SealerSettings("bench", "https://updates.example", 3600.0, batch=BATCH)
+    sealer = Sealer(field.store, lambda: Standing(1, signer), settings, time.time, planned, sealed.set)
     dispatcher = Dispatcher(field.store, bus, BATCH, time.time, sealed, planned.set)
     started = time.perf_counter()
     tasks = [asyncio.create_task(sealer.run()), asyncio.create_task(dispatcher.run())]

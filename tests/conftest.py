@@ -7,9 +7,16 @@ from collections.abc import Generator
 
 import pytest
 
+from tests.support import secrets
 from tests.support.broker import open_broker, start_broker
+from tests.support.softhsm import soft_token, soft_tokens
 
-__all__ = ["open_broker", "start_broker"]
+__all__ = ["open_broker", "soft_token", "soft_tokens", "start_broker"]
+
+
+def pytest_configure() -> None:
+    """Look for secrets in everything that is said from now on."""
+    secrets.install()
 
 
 def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
@@ -20,9 +27,10 @@ def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """In CI a test that is skipped has failed: what is needed must be installed."""
+    """In CI a test that is skipped has failed: what is needed must be installed. One that says a secret has failed."""
     report = yield
     _refuse_skip(report)
+    secrets.judge(report)
     return report
 
 

@@ -197,7 +197,13 @@ def test_a_secret_in_the_environment_is_refused_and_not_repeated(environ: dict[s
         ("store: {url: 'sqlite:///state.db'}", "store.url: must be sqlite:// and then an absolute path"),
         ("sources: {watch: ['http://x/']}", "sources.watch.0: must begin with s3:// or file://"),
         ("sources: {file_roots: [here]}", "sources.file_roots: here is not the absolute path of a folder"),
+        ("certificates: {files: [./none.pem]}", "certificates.files: there is no file none.pem"),
+        ("conductor: {ceiling_share: 0.2}", "conductor.ceiling_share: 0.2 is not a share; write a percentage"),
+        ("conductor: {ceiling_share: 101%}", "conductor.ceiling_share: '101%' is not a share"),
+        ("conductor: {ceiling_floor: 0}", "conductor.ceiling_floor: must be greater than or equal to 1"),
         ("sources: {max_artifact_size: 5}", "sources.max_artifact_size: 5 is not a size"),
+        ("trust: {token_keys: [trigger.pem]}", "trust.token_keys.0: must be a URI such as pkcs11:"),
+        ("trust: {token_keys: ['pkcs11:a?pin-value=1234']}", "trust.token_keys.0: must not hold a PIN;"),
         ("download: {presign_lifetime: 8d}", 'download.presign_lifetime: must be between "1s" and "7d"'),
         ("dispatcher: {batch: 51}", "dispatcher.batch: must be less than or equal to 50"),
         ("recorder: {linger: 2s}", "recorder.linger: must be less than or equal to 1"),
@@ -264,3 +270,20 @@ def test_a_file_that_holds_no_secret_is_refused(tmp_path: Path, data: bytes | No
         (tmp_path / "token").write_bytes(data)
     with pytest.raises(ConfigError, match=fault):
         config.read_secret(tmp_path / "token")
+
+
+def test_without_the_shared_account_no_token_file_is_needed(file: Path, environ: dict[str, str]) -> None:
+    (Path(environ["CREDENTIALS_DIRECTORY"]) / "operator-token").unlink()
+    assert [fault.partition(":")[0] for fault in faults_of(file, environ)] == ["http.operator_token_file"]
+    file.write_text("operators: {bootstrap_token: false, socket_users: [1000, 1001]}\n")
+    settings = config.load(file, environ)
+    assert (settings.http.operator_token_file, settings.operators.socket_users) == (None, (1000, 1001))
+
+
+def test_the_admin_socket_is_an_absolute_path_and_its_users_are_numbers(file: Path, environ: dict[str, str]) -> None:
+    text = "operators: {socket: admin.sock, socket_users: [ann], approve_above: 0.5}\n"
+    assert [fault.partition(":")[0] for fault in faults_of(file, environ, text)] == [
+        "operators.approve_above",
+        "operators.socket",
+        "operators.socket_users.0",
+    ]

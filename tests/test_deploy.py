@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import ssl
 import subprocess
+import sys
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -112,11 +113,50 @@ def test_systemd_accepts_the_unit_and_finds_it_tight(tmp_path: Path) -> None:
     """systemd's own judgement where it is installed; the directives themselves are tested above everywhere."""
     analyze = shutil.which("systemd-analyze")
     unit = tmp_path / UNIT.name
-    unit.write_text(UNIT.read_text().replace("/opt/ota-orchestrator/bin/ota", "/bin/true"))
-    for arguments in (["verify"], ["security", "--offline=true", "--threshold=15"]) if analyze else ():
-        done = subprocess.run([str(analyze), *arguments, str(unit)], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert "Unknown" not in done.stderr
+    shipped = UNIT.read_text().replace("/opt/ota-orchestrator/bin/ota", "/bin/true")
+    shared = shipped.replace("PrivateUsers=yes\n", "").replace("#PrivateUsers=no", "PrivateUsers=no")
+    for text in (shipped, shared):
+        unit.write_text(text)
+        for arguments in (["verify"], ["security", "--offline=true", "--threshold=12"]) if analyze else ():
+            done = subprocess.run([str(analyze), *arguments, str(unit)], capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stdout + done.stderr
+            assert "Unknown" not in done.stderr
+
+
+CONFINED = """
+import asyncio, ctypes, socket, sys
+from pathlib import Path
+
+folder = Path(sys.argv[1])
+refused = ctypes.CDLL(None, use_errno=True).prctl(65, 1, 0, 0, 0)  # PR_SET_MDWE, from Linux 6.3 on
+
+import uvloop
+import orchestrator.daemon
+from cryptography.hazmat.primitives.asymmetric import ec
+from orchestrator.adapters.s3 import S3Settings, S3Source
+from orchestrator.adapters.signers import FileSigner
+from orchestrator.adapters.store import open_store
+
+async def live():
+    store = open_store(f"sqlite:///{folder / 'state.db'}")
+    S3Source(S3Settings("http://127.0.0.1:1", "us-east-1", "id", "secret", "path", 1.0, 1)).close()
+    FileSigner(ec.generate_private_key(ec.SECP256R1())).sign(b"trigger")
+    assert await store.read(lambda tx: tx.fleet_size()) == 0
+    await store.close()
+    server = await asyncio.start_unix_server(lambda *_: None, folder / "admin.sock")
+    server.close()
+
+uvloop.run(live())
+print("refused" if refused else "confined")
+"""
+
+
+def test_the_libraries_live_without_memory_that_is_both_written_and_executed(tmp_path: Path) -> None:
+    """`MemoryDenyWriteExecute=` by the kernel's own switch; where it has none, they run unconfined."""
+    done = subprocess.run(
+        [sys.executable, "-c", CONFINED, str(tmp_path)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.stdout.split(), done.returncode) in ((["confined"], 0), (["refused"], 0)), done.stderr
 
 
 def test_account_and_folders_are_those_of_the_unit() -> None:

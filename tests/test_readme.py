@@ -122,4 +122,4 @@ def test_the_configuration_of_the_readme_lacks_nothing_but_secrets(tmp_path: Pat
     with pytest.raises(ConfigError) as caught:
         config.load(path, {})
     lacking = {tuple(fault.partition(": ")[0].split(".")) for fault in caught.value.faults}
-    assert lacking == set(Settings.CREDENTIALS)
+    assert lacking and lacking <= set(Settings.CREDENTIALS)

@@ -59,3 +59,11 @@ def test_durations_are_written_as_they_are_read(milliseconds: int) -> None:
 @given(st.integers(0, 2**40))
 def test_sizes_are_written_as_they_are_read(size_bytes: int) -> None:
     assert units.parse_size(units.format_size(size_bytes)) == size_bytes
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(0.0, "0%"), (0.005, "0.5%"), (0.2, "20%"), (0.000001, "0.0001%"), (1, "100%")]
+)
+def test_a_share_is_written_as_it_is_read(share: float, text: str) -> None:
+    assert units.format_share(share) == text
+    assert units.parse_share(text) == pytest.approx(share)

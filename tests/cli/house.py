@@ -45,8 +45,8 @@ class House:
 
 
 @contextmanager
-def house(folder: Path) -> Iterator[House]:
-    """Run a daemon until the block ends."""
+def house(folder: Path, **changes: Any) -> Iterator[House]:
+    """Run a daemon until the block ends; `changes` are of its context."""
     token_file = folder / "operator-token"
     token_file.write_text(f"{TOKEN}\n")
     ready: list[tuple[int, Site, asyncio.AbstractEventLoop, asyncio.Event]] = []
@@ -58,7 +58,7 @@ def house(folder: Path) -> Iterator[House]:
             await _live(leave)
 
     async def _live(leave: asyncio.Event) -> None:
-        async with site(folder) as running:
+        async with site(folder, **changes) as running:
             server = HttpServer(running.app, HOST, 0, 100)
             serving = asyncio.create_task(server.run())
             ready.append((server.port, running, asyncio.get_running_loop(), leave))

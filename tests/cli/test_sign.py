@@ -1,4 +1,4 @@
-"""`ota keys`, `ota artifact sign` and `ota artifact verify`, as a user types them."""
+"""`ota artifact sign` and `ota artifact verify`, as a user types them."""
 
 from __future__ import annotations
 
@@ -160,26 +160,6 @@ def test_files_that_are_not_there() -> None:
 def test_a_statement_that_cannot_be_written() -> None:
     Path("door.bin.statement").mkdir()
     assert isinstance(error_of(sign("--replace")), ForbiddenError)
-
-
-def test_init_says_where_each_file_belongs() -> None:
-    result = CliRunner().invoke(keys_group, ["init", "--deployment", "my-fleet", "--dir", "more"])
-    assert "more/artifact.pem" in result.output
-    assert "Keep it off the daemon's host" in result.output
-    assert "PRIVATE KEY" not in result.output
-    again = CliRunner().invoke(keys_group, ["init", "--deployment", "my-fleet", "--dir", "more"])
-    assert error_of(again).code == "keys_exist"
-
-
-def test_init_and_show_as_json() -> None:
-    made = CliRunner().invoke(keys_group, ["init", "--deployment", "f", "--dir", "j", "--epoch", "4", "-o", "json"])
-    document = json.loads(made.output)
-    assert (document["deployment"], document["epoch"], document["public"]) == ("f", 4, "j/device-keys.json")
-    shown = CliRunner().invoke(keys_group, ["show", "--keys", "j/device-keys.json", "-o", "json"])
-    expected = [{"kid": entry["kid"], "typ": entry["typ"]} for entry in document["private"]]
-    assert json.loads(shown.output) == {"deployment": "f", "epoch": 4, "keys": expected}
-    drawn = CliRunner().invoke(keys_group, ["show", "--keys", "j/device-keys.json", "-o", "table"]).output
-    assert drawn.splitlines()[0] == "deployment f, key epoch 4"
 
 
 @pytest.mark.parametrize("command", [*keys_group.commands.values(), sign_command, verify_command])

@@ -274,7 +274,7 @@ def shelf() -> Shelf:
 
 def _importer(folder: Folder, shelf: Shelf) -> Importer:
     registry = Registry(shelf.register, shelf.known, shelf.remember)
-    return Importer([folder], KEYS, registry, limit_bytes=LIMIT, clock=lambda: NOW, chance=lambda: 0.5)
+    return Importer([folder], lambda: KEYS, registry, limit_bytes=LIMIT, clock=lambda: NOW, chance=lambda: 0.5)
 
 
 class Rounds:

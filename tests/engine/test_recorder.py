@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
 from structlog.testing import capture_logs
 
 from orchestrator.core.model import Delivery, Phase, Update, UpdateState
+from orchestrator.core.rate import Pace
 from orchestrator.core.rollout import Command
+from orchestrator.engine.recorder import Recorder, RecorderSettings
 from orchestrator.engine.recording import record
 from orchestrator.errors import UnavailableError
 from orchestrator.wire.report import Hello, Kind, Report, State, encode
@@ -201,6 +204,70 @@ async def test_open_enrolment_registers_with_the_first_hello(it: Plant) -> None:
     device = await it.store.read(lambda tx: tx.device("d7"))
     assert device is not None
     assert (device.model, device.rel, device.online, device.seen_at) == ("m1", 1, True, it.clock())
+
+
+# Those who say too much
+
+
+class Slow:
+    """A recorder of the plant whose clock for the pace is moved by the test."""
+
+    def __init__(self, it: Plant, pace: Pace) -> None:
+        self.at = 0.0
+        settings = RecorderSettings(batch=it.settings.batch, pace=pace)
+        self.recorder = Recorder(
+            it.store, it.bus, settings, it.clock, lambda: True, lambda _: None, ticks=lambda: self.at
+        )
+        self._it = it
+
+    async def listened(self) -> Counter[str]:
+        """Listen until everything is acknowledged; returns what was counted in all."""
+        waiting = len(self._it.bus.acked) + self._it.bus.waiting
+        async with running(self.recorder.listen()):
+            await until(lambda: len(self._it.bus.acked) >= waiting)
+        return self.recorder.counts
+
+
+async def test_a_device_that_says_too_much_loses_progress_first(it: Plant) -> None:
+    chatty, calm = await offered(it, 2)
+    slow = Slow(it, Pace(burst=3, interval_s=5))
+    deliver(it, *(make_report(chatty, Kind.PROGRESS, n, pct=n) for n in range(10)))
+    deliver(it, make_report(chatty, Kind.FAILED, 10), make_report(calm, Kind.ACCEPTED))
+    with capture_logs() as logs:
+        counts = await slow.listened()
+    assert (counts["refused_rate"], counts["reports"], counts["acknowledged"]) == (7, 5, 12)
+    assert [await state_of(it, item) for item in (chatty, calm)] == [S.FAILED, S.ACCEPTED]
+    (line,) = [entry for entry in logs if entry["event"] == "message.refused"]
+    assert (line["code"], line["topic"], line["counted"]) == ("rate", f"ota/v1/d/{chatty.device_id}/report", 1)
+
+
+async def test_a_flood_is_refused_before_it_is_decoded(it: Plant) -> None:
+    slow = Slow(it, Pace(burst=2, interval_s=5))
+    for _ in range(20):
+        it.bus.deliver("ota/v1/d/d1/report", b"rubbish")
+    counts = await slow.listened()
+    assert (counts["refused_malformed"], counts["refused_rate"], counts["acknowledged"]) == (10, 10, 20)
+    slow.at += 5
+    for _ in range(2):
+        it.bus.deliver("ota/v1/d/d1/report", b"rubbish")
+    assert (await slow.listened())["refused_malformed"] == 11
+
+
+async def test_what_says_who_is_there_has_a_pace_of_its_own(it: Plant) -> None:
+    """A device whose link flaps says hello again and again; its report is heard all the same."""
+    (update,) = await offered(it, 1)
+    slow = Slow(it, Pace(burst=1, interval_s=5))
+    deliver(it, *[State(1, update.device_id, True)] * 50, make_report(update, Kind.CONFIRMED))
+    counts = await slow.listened()
+    assert (counts["refused_rate"], counts["reports"]) == (45, 1)
+    assert await state_of(it, update) == S.CONFIRMED
+
+
+async def test_without_a_burst_nobody_is_held_back(it: Plant) -> None:
+    slow = Slow(it, Pace(burst=0))
+    deliver(it, *[State(1, "d000", True)] * 300)
+    counts = await slow.listened()
+    assert (counts["refused_rate"], counts["acknowledged"]) == (0, 300)
 
 
 # By HTTP

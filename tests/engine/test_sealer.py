@@ -117,8 +117,8 @@ async def test_numbers_are_reserved_before_anything_is_signed(it: Plant) -> None
 
 async def test_what_is_voided_while_it_is_signed_is_not_stored(it: Plant) -> None:
     rollout = await planned(it, 3)
-    orders, first = await it.store.transact(Lane.OPERATOR, it.sealer._take)
-    signed = it.sealer._sign_all(orders, first)
+    orders, numbers = await it.write(lambda tx: it.sealer._take(tx, 1))
+    signed = it.sealer._sign_all(orders, numbers, it.keyring.standing(verifier.TRIGGER))
     await it.command(rollout, Command.PAUSE)
     await it.command(rollout, Command.RESUME)
     await it.write(lambda tx: it.sealer._keep(tx, signed, set()))

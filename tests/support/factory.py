@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import hashlib
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +30,7 @@ from orchestrator.engine import operations
 from orchestrator.engine.conductor import Conductor
 from orchestrator.engine.dispatcher import Dispatcher
 from orchestrator.engine.hearing import Hearing
+from orchestrator.engine.keyring import Keyring, Standing
 from orchestrator.engine.operations import NewDevice
 from orchestrator.engine.polling import Answer, give, look
 from orchestrator.engine.recorder import Recorder, RecorderSettings
@@ -146,9 +147,13 @@ class Plant:
             self.conductor.changed,
             self.planned.set,
         )
-        sealing = SealerSettings(DEPLOYMENT, 1, ORIGIN, given.lifetime_s, batch=given.batch, ahead=given.ahead)
-        self.sealer = Sealer(self.store, self.signer, sealing, clock, self.planned, self.sealed.set)
+        sealing = SealerSettings(DEPLOYMENT, ORIGIN, given.lifetime_s, batch=given.batch, ahead=given.ahead)
+        self.keyring = Keyring(verifier.Keyset(DEPLOYMENT, 1, KEYS), (), [self.signer], clock)
+        self.sealer = Sealer(self.store, self._standing, sealing, clock, self.planned, self.sealed.set)
         self.dispatcher = Dispatcher(self.store, bus, given.batch, clock, self.sealed, self._drained)
+
+    def _standing(self) -> Standing:
+        return self.keyring.standing(TRIGGER)
 
     def _drained(self) -> None:
         self.planned.set()
@@ -309,7 +314,7 @@ def make_verifier(device_id: str, model: str = "m1", seq: int = 0, rel: int = 1)
     return verifier.Device(device_id, (), model, DEPLOYMENT, 1, KEYS, {"main": component}, (ORIGIN,))
 
 
-def claims_of(token: str | bytes) -> dict[str, Any]:
+def claims_of(token: str | bytes, keys: Mapping[str, PublicKey] = KEYS) -> dict[str, Any]:
     """Return the claims of a bundle's first token, which must be authentic."""
     raw = token.encode() if isinstance(token, str) else token
-    return verifier.open_token(raw.split(b"\n")[0], TRIGGER, KEYS)
+    return verifier.open_token(raw.split(b"\n")[0], TRIGGER, keys)

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,14 @@ import httpx2
 from starlette.types import ASGIApp
 
 from orchestrator.adapters.files import FileSource
+from orchestrator.core.roles import SHARED, Caller, Role
 from orchestrator.core.trigger import statement_claims
+from orchestrator.engine import operators
+from orchestrator.engine.approvals import Rules, Wish
 from orchestrator.engine.importer import Importer, Registry
 from orchestrator.engine.operations import register_artifact
-from orchestrator.ports import ArtifactSource, Lane
+from orchestrator.engine.operators import Issued, NewOperator
+from orchestrator.ports import ArtifactSource, Lane, Tx
 from orchestrator.web.app import build_app
 from orchestrator.web.context import Context
 from orchestrator.wire.token import TokenType, assemble, encode64, signing_input
@@ -45,15 +49,31 @@ class Site:
     folder: Path
     tokens: dict[str, str] = field(default_factory=dict)
 
-    async def ops(self, method: str, path: str, body: object = None, **more: Any) -> httpx2.Response:
-        """Call the operator API as an operator."""
-        headers = {"Authorization": f"Bearer {TOKEN}"}
+    async def ops(
+        self, method: str, path: str, body: object = None, *, token: str = TOKEN, **more: Any
+    ) -> httpx2.Response:
+        """Call the operator API as the shared operator, or with another token."""
+        headers = {"Authorization": f"Bearer {token}"}
         return await self.http.request(method, f"/api/v1{path}", json=body, headers=headers, **more)
 
     async def as_device(self, device: str, method: str, path: str, **more: Any) -> httpx2.Response:
         """Call as a device that `enrol` made."""
         headers = {"Authorization": f"Bearer {self.tokens[device]}"} | more.pop("headers", {})
         return await self.http.request(method, path, headers=headers, **more)
+
+    async def operator(self, name: str, *roles: Role, person: str = "", days: int = 90) -> str:
+        """Add an operator without asking anybody, and return the token."""
+        new = NewOperator(name, person or name, roles, days)
+        wish = Wish(Caller("root@local", "", SHARED, local=True), break_glass="a test")
+
+        def work(tx: Tx) -> Issued:
+            made = operators.add(tx, new, wish, Rules(), self.plant.clock())
+            for review in tx.open_reviews():
+                tx.close_review(replace(review, closed_by="test", closed_at=0.0))
+            assert isinstance(made, Issued)
+            return made
+
+        return (await self.plant.store.transact(Lane.OPERATOR, work)).text
 
     async def enrol(self, *devices: str, model: str = "m1") -> None:
         """Enrol devices over the API."""
@@ -94,12 +114,12 @@ def statement(data: bytes, rel: int, hardware: tuple[str, ...]) -> bytes:
 
 
 @asynccontextmanager
-async def site(folder: Path, *sources: ArtifactSource) -> AsyncIterator[Site]:
-    """Run the application; artifacts come from a folder and from the sources given."""
+async def site(folder: Path, *sources: ArtifactSource, **changes: Any) -> AsyncIterator[Site]:
+    """Run the application; artifacts come from a folder and from the sources given, `changes` are of its context."""
     images = folder / "images"
     images.mkdir()
     async with plant(folder) as engine:
-        app = build_app(_context(engine, (FileSource((images,)), *sources)))
+        app = build_app(replace(_context(engine, (FileSource((images,)), *sources)), **changes))
         transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
         serving = asyncio.create_task(engine.recorder.serve())
         try:
@@ -112,7 +132,7 @@ async def site(folder: Path, *sources: ArtifactSource) -> AsyncIterator[Site]:
 
 
 def _context(engine: Plant, sources: tuple[ArtifactSource, ...]) -> Context:
-    importer = Importer(sources, KEYS, _registry(engine), limit_bytes=1 << 20, clock=engine.clock)
+    importer = Importer(sources, lambda: KEYS, _registry(engine), limit_bytes=1 << 20, clock=engine.clock)
     return Context(
         store=engine.store,
         conductor=engine.conductor,
@@ -122,6 +142,7 @@ def _context(engine: Plant, sources: tuple[ArtifactSource, ...]) -> Context:
         now=engine.clock,
         hearing=engine.hearing,
         planned=engine.planned.set,
+        keyring=engine.keyring,
         operator_token=TOKEN,
         presign_lifetime_s=900,
         status=lambda: {"recorder": dict(engine.recorder.counts)},

@@ -1,0 +1,103 @@
+"""What commands on rollouts ask approvals for, and exactly what an approval binds."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.core.approval import ApprovalNeededError, Matter, State
+from orchestrator.core.model import Phase, Rollout, Urgency
+from orchestrator.core.roles import Caller, Role
+from orchestrator.core.rollout import Command
+from orchestrator.engine import approvals
+from orchestrator.engine.approvals import Ask, Rules, Wish
+from orchestrator.errors import NotFoundError
+from orchestrator.ports import Operator
+from tests.support.builders import make_plan
+from tests.support.factory import Plant, plant
+
+ANN = Wish(Caller("ann", "ann", frozenset({Role.OPERATOR})), reason="because")
+START, RESUME = Command.START, Command.RESUME
+
+
+@pytest.fixture
+async def engine(tmp_path: Path) -> AsyncIterator[Plant]:
+    async with plant(tmp_path) as made:
+        await made.enrol(10)
+        yield made
+
+
+async def ask(engine: Plant, rollout: Rollout, what: Command = START, audience: int | None = 10, **rules: Any) -> Any:
+    return await engine.store.read(lambda tx: approvals.wanted(tx, rollout, what, audience, Rules(**rules)))
+
+
+async def test_only_starts_and_resumes_ever_ask(engine: Plant) -> None:
+    draft = await engine.create()
+    hot = replace(draft, plan=replace(draft.plan, urgency=Urgency.EMERGENCY), phase=Phase.HALTED)
+    assert {what for what in Command if await ask(engine, hot, what)} == {START, RESUME}
+
+
+async def test_an_emergency_asks_two(engine: Plant) -> None:
+    draft = await engine.create()
+    found: Ask = await ask(engine, replace(draft, plan=replace(draft.plan, urgency=Urgency.EMERGENCY)))
+    assert (found.matter, found.object, found.need.approvals) == (Matter.START, "spring", 2)
+
+
+async def test_an_audience_that_was_not_counted_is_everybody(engine: Plant) -> None:
+    draft = await engine.create()
+    assert await ask(engine, draft, audience=5, approve_above=0.5) is None
+    found: Ask = await ask(engine, draft, audience=None, approve_above=0.5)
+    assert "reaches 100% of the fleet" in found.need.because
+
+
+async def test_the_digest_binds_plan_devices_and_where_the_rollout_stands(engine: Plant) -> None:
+    draft = await engine.create()
+    first: Ask = await ask(engine, draft, approve_above=0.1)
+    assert (await ask(engine, draft, approve_above=0.1)).digest == first.digest
+    others = [
+        await ask(engine, replace(draft, plan=replace(draft.plan, in_flight=7)), approve_above=0.1),
+        await ask(engine, replace(draft, version=draft.version + 1), approve_above=0.1),
+        await ask(engine, draft, audience=9, approve_above=0.1),
+        await ask(engine, replace(draft, phase=Phase.HALTED), RESUME),
+    ]
+    assert len({first.digest, *(item.digest for item in others)}) == 5
+
+
+async def test_the_audience_is_what_the_cohort_would_be(engine: Plant) -> None:
+    await engine.enrol(3, model="m2", prefix="e")
+    await engine.create()
+    assert await engine.conductor.audience("spring") == 10
+    with pytest.raises(NotFoundError):
+        await engine.conductor.audience("autumn")
+
+
+async def test_what_fails_after_the_use_uses_nothing(engine: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Use and act are one transaction: where the act is not saved, the approval is still there."""
+    await engine.write(lambda tx: tx.add_operator(Operator("ben", "ben", (Role.APPROVER,), 0.0)))
+    await engine.create(make_plan())
+    rules = Rules(always=True, approve_above=0.1)
+    with pytest.raises(ApprovalNeededError) as caught:
+        await approvals.command(engine.conductor, engine.store, rules, engine.clock, "spring", START, ANN)
+    number = caught.value.proposal.id
+    ben = Caller("ben", "ben", frozenset({Role.APPROVER}))
+    await engine.write(lambda tx: approvals.vote(tx, number, ben, "seen", engine.clock(), approves=True))
+    with monkeypatch.context() as broken, pytest.raises(RuntimeError):
+        broken.setattr("orchestrator.engine.conductor._save", _break)
+        await approvals.command(engine.conductor, engine.store, rules, engine.clock, "spring", START, ANN)
+    assert await state_of(engine, number) is State.APPROVED
+    await approvals.command(engine.conductor, engine.store, rules, engine.clock, "spring", START, ANN)
+    assert await state_of(engine, number) is State.USED
+
+
+async def state_of(engine: Plant, number: int) -> State:
+    found = await engine.store.read(lambda tx: tx.proposal(number))
+    assert found is not None
+    return found.state
+
+
+def _break(*_: object) -> None:
+    raise RuntimeError("the lights go out")

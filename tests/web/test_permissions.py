@@ -1,0 +1,132 @@
+"""Every route of the application, and who may call it. A new route without a line here fails."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+from fastapi import FastAPI
+
+from orchestrator.core.roles import ACT_OF, PERMITTED, Act, Role
+from tests.web.site import TOKEN, Site, problem
+
+DEVICE, PUBLIC, COMMAND = "a device", "everybody", "what the command is"
+A = Act
+ROUTES: dict[str, Act | str] = {
+    "GET /healthz": PUBLIC,
+    "GET /openapi.json": PUBLIC,
+    "GET /api/v1/keys/{epoch:int}": PUBLIC,
+    "GET /api/v1/firmware/version": DEVICE,
+    "POST /api/v1/report": DEVICE,
+    "POST /api/v1/hello": DEVICE,
+    "GET /v1/dl/{sha256}": DEVICE,
+    "GET /api/v1/status": A.READ,
+    "POST /api/v1/artifacts": A.IMPORT,
+    "GET /api/v1/artifacts": A.READ,
+    "POST /api/v1/releases": A.RELEASE,
+    "GET /api/v1/releases": A.READ,
+    "POST /api/v1/devices": A.ENROL,
+    "GET /api/v1/devices": A.READ,
+    "GET /api/v1/devices/{device_id}": A.READ,
+    "GET /api/v1/devices/{device_id}/explain": A.READ,
+    "POST /api/v1/rollouts": A.CREATE,
+    "GET /api/v1/rollouts": A.READ,
+    "GET /api/v1/rollouts/{name}": A.READ,
+    "GET /api/v1/rollouts/{name}/explain": A.READ,
+    "POST /api/v1/rollouts/{name}/{command}": COMMAND,
+    "GET /api/v1/approvals": A.READ,
+    "GET /api/v1/approvals/{proposal_id}": A.READ,
+    "POST /api/v1/approvals/{proposal_id}/approve": A.APPROVE,
+    "POST /api/v1/approvals/{proposal_id}/reject": A.APPROVE,
+    "POST /api/v1/reviews/{review_id}/close": A.APPROVE,
+    "GET /api/v1/operators": A.MANAGE,
+    "POST /api/v1/operators": A.MANAGE,
+    "POST /api/v1/operators/{name}/tokens": A.MANAGE,
+    "POST /api/v1/operators/{name}/remove": A.MANAGE,
+    "POST /api/v1/tokens/{token_id}/revoke": A.MANAGE,
+    "GET /api/v1/keyset": A.READ,
+    "POST /api/v1/keyset": A.REKEY,
+    "GET /api/v1/audit": A.READ,
+    "GET /api/v1/audit/sealed": A.READ,
+}
+NAMES = {
+    "proposal_id": "1",
+    "review_id": "1",
+    "device_id": "d1",
+    "name": "spring",
+    "token_id": "0a",
+    "sha256": "A" * 43,
+}
+
+
+def calls() -> list[tuple[str, str, Act]]:
+    """Return the calls that operators can make: method, path, act."""
+    found = []
+    for line, who in ROUTES.items():
+        method, _, path = line.partition(" ")
+        if who == COMMAND:
+            found += [(method, path.format(**NAMES, command=command), act) for command, act in ACT_OF.items()]
+        elif isinstance(who, Act):
+            found.append((method, path.format(**NAMES), who))
+    return found
+
+
+def routes_of(web: Site) -> set[str]:
+    app = cast(FastAPI, cast(Any, web.app)._app)
+    return set(_walk(app.routes))
+
+
+def _walk(routes: Any) -> list[str]:
+    found = []
+    for route in routes:
+        if inner := getattr(route, "original_router", None):  # how FastAPI keeps an included router
+            found += _walk(inner.routes)
+            continue
+        assert route.methods, f"{route.path} takes any method"
+        found += [f"{method} {route.path}" for method in route.methods if method != "HEAD"]
+    return found
+
+
+def test_every_act_is_that_of_a_route() -> None:
+    assert {act for _, _, act in calls()} == set(Act) - {Act.BREAK_GLASS}
+
+
+async def test_every_route_stands_in_the_table(web: Site) -> None:
+    assert routes_of(web) == set(ROUTES)
+
+
+@pytest.mark.parametrize("token", ["", "wrong", "otad_op_0000000000000000_" + "A" * 43])
+async def test_without_a_good_token_nothing_is_said(web: Site, token: str) -> None:
+    said = set()
+    for method, path, _ in calls():
+        answer = await web.http.request(method, path, json={}, headers={"Authorization": f"Bearer {token}"})
+        assert problem(answer) == (401, "unauthorised")
+        said.add(answer.text)
+    assert len(said) == 1
+
+
+@pytest.mark.parametrize("role", list(Role))
+async def test_a_role_may_call_what_it_permits_and_no_more(web: Site, role: Role) -> None:
+    token = await web.operator("ann", role)
+    for method, path, act in calls():
+        answer = await web.http.request(method, path, json={}, headers={"Authorization": f"Bearer {token}"})
+        if act in PERMITTED[role]:
+            assert answer.status_code not in (401, 403), path
+        else:
+            assert problem(answer) == (403, "not_permitted"), path
+            assert answer.json()["detail"].startswith(f"ann may not {act}; that takes the role ")
+
+
+async def test_the_shared_operator_may_call_everything(web: Site) -> None:
+    for method, path, _ in calls():
+        answer = await web.http.request(method, path, json={}, headers={"Authorization": f"Bearer {TOKEN}"})
+        assert answer.status_code not in (401, 403), path
+
+
+async def test_the_routes_of_devices_take_no_operator(web: Site) -> None:
+    token = await web.operator("ann", *Role)
+    for line, who in ROUTES.items():
+        if who == DEVICE:
+            method, _, path = line.partition(" ")
+            answer = await web.http.request(method, path.format(**NAMES), headers={"Authorization": f"Bearer {token}"})
+            assert problem(answer) == (401, "unauthorised")
