@@ -15,7 +15,7 @@ from pathlib import Path
 
 import structlog
 
-from benchmarks import ingest, triggers
+from benchmarks import ingest, pace, triggers
 from orchestrator.daemon import tune_interpreter
 from orchestrator.demo.broker import broker
 
@@ -31,6 +31,7 @@ async def _main() -> None:
             await ingest.run(info, Path(folder), devices, rounds)
         async with broker(users=None, directory=Path(folder) / "broker2") as info:
             await triggers.run(info, Path(folder), max(devices // 10, 500), rounds)
+    pace.run(rounds)
 
 
 if __name__ == "__main__":

@@ -287,3 +287,11 @@ def test_the_admin_socket_is_an_absolute_path_and_its_users_are_numbers(file: Pa
         "operators.socket",
         "operators.socket_users.0",
     ]
+
+
+def test_checkpoints_go_to_an_absolute_path(environ: dict[str, str], file: Path) -> None:
+    file.write_text("audit: {checkpoint_file: /srv/ota/checkpoints}\n")
+    assert config.load(file, environ).audit.checkpoint_file == "/srv/ota/checkpoints"
+    assert "audit.checkpoint_file: must be an absolute path" in faults_of(
+        file, environ, "audit: {checkpoint_file: checkpoints}"
+    )

@@ -31,6 +31,7 @@ from orchestrator.cli.operators import (
 )
 from orchestrator.cli.rollout import rollout_group
 from orchestrator.cli.simulate import simulate_command
+from orchestrator.cli.warrants import warrant_group
 from orchestrator.errors import ConfigError, OrchestratorError
 
 EXIT_INTERRUPTED = 130
@@ -89,6 +90,7 @@ for command in (
     approve_command,
     reject_command,
     review_command,
+    warrant_group,
     simulate_command,
     doctor_group,
     broker_group,

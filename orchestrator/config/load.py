@@ -179,8 +179,12 @@ def _unknown(name: str, known: Mapping[str, str] | list[str]) -> str:
 def _checks(settings: Settings) -> Iterator[tuple[str, ...]]:
     """Yield (key, sentence, other keys used) for what no single value shows."""
     values = dict(_flat(settings))
+    needless = {
+        "trust.trigger_key_file": bool(settings.trust.token_keys),
+        "http.operator_token_file": not settings.operators.bootstrap_token,
+    }
     for key, meaning in _REQUIRED.items():
-        if values[key] is None and not (key == "http.operator_token_file" and not settings.operators.bootstrap_token):
+        if values[key] is None and not needless.get(key):
             credential = Settings.CREDENTIALS[key.split(".")[0], key.split(".")[1]]
             yield key, f"missing: {meaning}. Name the file here, or load it as the credential {credential}"
     for one, other in _PAIRS:

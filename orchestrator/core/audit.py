@@ -196,7 +196,7 @@ class Examination:
         if sound and entry.action == SEALED:
             self._count(entry)
         if sound and entry.action == STARTED and self._last_seq is None:
-            self._last_seq = _number(_object(entry.detail).get("seq"))  # what is older was sealed before there was a log
+            self._last_seq = _number(_object(entry.detail).get("seq"))  # older ones were sealed before the log
         self._head = Head(entry.n, entry.hash)
 
     def finish(self, head: Head | None = None, *, to_the_end: bool = False) -> Findings:

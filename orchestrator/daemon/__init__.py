@@ -32,7 +32,7 @@ from orchestrator.config import Settings
 from orchestrator.core.model import Phase
 from orchestrator.daemon import given
 from orchestrator.daemon.wiring import Parts, wire
-from orchestrator.errors import UnavailableError
+from orchestrator.errors import OrchestratorError, UnavailableError
 
 __all__ = ["Parts", "serve", "tune_interpreter"]
 
@@ -134,6 +134,14 @@ async def _run(settings: Settings, parts: Parts, notifier: Notifier) -> None:
             _log.info("daemon.ready", version=__version__, http=f"{settings.http.host}:{parts.server.port}")
     except* _StoppedError:
         pass
+    except* OrchestratorError as group:
+        raise _first(group) from None
+
+
+def _first(group: BaseExceptionGroup[OrchestratorError]) -> OrchestratorError:
+    """Return one of several errors that have all ended the daemon: it is told as one sentence."""
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
 
 
 async def _never_ending(name: str, job: Coroutine[Any, Any, None]) -> None:

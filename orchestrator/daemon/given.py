@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from orchestrator import config
 from orchestrator.adapters.certificates import file_expires_at, peer_expires_at
@@ -71,8 +72,8 @@ def expiring(settings: Settings, keys: Keyring) -> dict[str, Source]:
     if mqtt.tls:
         found["broker"] = partial(_peer, "certificate of the broker", mqtt.host, mqtt.port)
     if s3.endpoint_url and s3.endpoint_url.startswith("https://"):
-        host, _, port = s3.endpoint_url.removeprefix("https://").partition("/")[0].partition(":")
-        found["s3"] = partial(_peer, "certificate of S3", host, int(port or 443))
+        url = urlsplit(s3.endpoint_url)
+        found["s3"] = partial(_peer, "certificate of S3", url.hostname or "", url.port or 443)
     for path in (*((mqtt.cert_file,) if mqtt.cert_file else ()), *settings.certificates.files):
         found[str(path)] = partial(_file, path)
     return found

@@ -4,6 +4,7 @@ Rules:
 - Everything here runs inside the transaction that does the act: an approval is used up by the very commit that uses it.
 - An act that must wait writes its proposal and returns it; the caller raises once that is on disk.
 - Approvals are asked for once two persons may give them, or always (`Rules.always`).
+- An emergency is started with its warrant or not at all; no approval and no broken glass replaces it.
 - Breaking the glass needs an admin at the admin socket, and leaves a review that another person has to close.
 """
 
@@ -15,10 +16,12 @@ from dataclasses import asdict, dataclass, replace
 
 from orchestrator.core import approval
 from orchestrator.core.approval import ENOUGH_PERSONS, Matter, Need, Proposal, State, Vote
-from orchestrator.core.model import Artifact, Phase, Release, Rollout
+from orchestrator.core.model import Artifact, Phase, Release, Rollout, Urgency
 from orchestrator.core.roles import Act, Caller, may
 from orchestrator.core.rollout import Command, Decision
+from orchestrator.engine import warrants
 from orchestrator.engine.conductor import Conductor
+from orchestrator.engine.keyring import Keyring
 from orchestrator.errors import ConflictError, ForbiddenError, NotFoundError
 from orchestrator.ports import Review, Store, Tx
 
@@ -168,6 +171,7 @@ def close(tx: Tx, review_id: int, caller: Caller, finding: str, now: float) -> R
 async def command(
     conductor: Conductor,
     store: Store,
+    keyring: Keyring,
     rules: Rules,
     now: Callable[[], float],
     name: str,
@@ -182,12 +186,15 @@ async def command(
         ConflictError: its phase does not allow it.
         RequestError: a reason is needed.
         ForbiddenError: the glass cannot be broken from here.
+        TrustError: the warrant of an emergency is not good any more.
     """
     audience = None
-    if what is Command.START and await store.read(lambda tx: are_asked(tx, rules)):
+    if what is Command.START and await store.read(lambda tx: are_asked(tx, rules) or _is_emergency(tx, name)):
         audience = await conductor.audience(name)
 
     def gate(tx: Tx, rollout: Rollout) -> Proposal | None:
+        if what is Command.START and rollout.plan.urgency is Urgency.EMERGENCY:
+            warrants.require_for_start(tx, rollout, keyring.keyset, audience, now())
         ask = wanted(tx, rollout, what, audience, rules) if are_asked(tx, rules) else None
         return None if ask is None else admit(tx, ask, wish, rules, now())
 
@@ -224,6 +231,11 @@ def wanted(tx: Tx, rollout: Rollout, what: Command, audience: int | None, rules:
     bound = approval.digest(what, name, asdict(rollout.plan), rollout.version, devices, statements)
     text = f"{what} of {name} (release {release.name}, {devices} of {fleet} devices)"
     return Ask(Matter(what), name, need, bound, text)
+
+
+def _is_emergency(tx: Tx, name: str) -> bool:
+    found = tx.rollout_named(name)
+    return found is not None and found.plan.urgency is Urgency.EMERGENCY
 
 
 def _break_glass(tx: Tx, ask: Ask, wish: Wish, now: float) -> None:

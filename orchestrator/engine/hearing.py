@@ -46,7 +46,8 @@ class Hearing:
         link = self._link()
         stalled = self._monotonic() - self._asked_at > STALL_S
         self._asked_at = self._monotonic()
-        if link != self._known or stalled:
+        now = self._now()
+        if link != self._known or stalled or now < self._since:  # the last: the clock was set back
             self._known = link
-            self._since = self._now()
-        return link > 0 and self._now() - self._since >= self._grace_s
+            self._since = now
+        return link > 0 and now - self._since >= self._grace_s

@@ -1,4 +1,4 @@
-"""Operators, their tokens, proposals and reviews."""
+"""Operators, their tokens, proposals, warrants and reviews."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class Operators(Protocol):
 
 
 class Approvals(Protocol):
-    """Proposals and reviews."""
+    """Proposals, warrants and reviews."""
 
     def add_proposal(self, proposal: Proposal) -> Proposal:
         """Store a new proposal and give it its number."""
@@ -141,6 +141,14 @@ class Approvals(Protocol):
 
     def save_proposal(self, proposal: Proposal) -> None:
         """Store the state of a proposal and its votes."""
+        ...
+
+    def set_warrant(self, rollout_id: int, lines: bytes, now: float) -> None:
+        """Store the warrant of a rollout, in place of an earlier one."""
+        ...
+
+    def warrant(self, rollout_id: int) -> bytes | None:
+        """Return the lines of a rollout's warrant."""
         ...
 
     def add_review(self, review: Review) -> Review:

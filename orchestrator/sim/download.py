@@ -19,7 +19,7 @@ from orchestrator.sim.events import Chunk, Fetch, Opened
 from orchestrator.verifier import Device, Refused, check_url
 
 MAX_REDIRECTS = 2
-_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
+_RANGE = re.compile(r"bytes ([0-9]{1,16})-[0-9]{1,16}/([0-9]{1,16})")
 _FINAL = {404: "artifact_missing", 410: "artifact_missing", 416: "bad_range"}
 
 
@@ -89,8 +89,8 @@ class Downloader:
             if not response.has_redirect_location:
                 return await _usable(response)
             await response.aclose()
-            target = urljoin(url, response.headers["location"])
-            token = token if _origin(target) == _origin(url) else None
+            target, origin = _target(url, response.headers["location"])
+            token = token if origin == _origin(url) else None
             url = target
         raise DownloadError("too_many_redirects", final=True)
 
@@ -123,6 +123,15 @@ def _check(url: str, device: Device) -> None:
         check_url(url, device)
     except Refused as refusal:
         raise DownloadError(refusal.code, final=True) from None
+
+
+def _target(url: str, location: str) -> tuple[str, str]:
+    """Return where a redirect leads to, and the origin of that."""
+    try:
+        target = urljoin(url, location)
+        return target, _origin(target)
+    except ValueError:  # brackets that do not match, or letters that become others
+        raise DownloadError("url_malformed", final=True) from None
 
 
 async def _usable(response: httpx2.Response) -> httpx2.Response:

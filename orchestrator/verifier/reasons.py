@@ -35,7 +35,7 @@ REASONS: Mapping[str, str] = {
     "unknown_component": "The device has no such component.",
     "unsupported_act": "The verifier does not know what the token asks for.",
     "stale_seq": "The sequence number was passed already: a replay, or a message that was overtaken.",
-    "seq_jump": "The sequence number is more than 1,000,000 ahead.",
+    "seq_jump": "The sequence number is more than 2^40 ahead.",
     "expired": "The trigger or recall has expired.",
     "wrong_hardware": "The artifact is not for this hardware model.",
     "from_too_low": "The running release is older than the oldest that may jump to this one.",

@@ -35,6 +35,7 @@ from orchestrator.web.keysets import keyset_router
 from orchestrator.web.operators import operator_router
 from orchestrator.web.plans import describe
 from orchestrator.web.users import user_router
+from orchestrator.web.warrants import warrant_router
 
 MAX_BODY_BYTES = 1024 * 1024
 _STATUS: tuple[tuple[type[OrchestratorError], int], ...] = (
@@ -54,7 +55,7 @@ _log = structlog.get_logger(__name__)
 def build_app(context: Context) -> ASGIApp:
     """Return the ASGI application."""
     app = FastAPI(title="OTA orchestrator", version=__version__, docs_url=None, redoc_url=None)
-    for router in (operator_router, approval_router, user_router, keyset_router, audit_router):
+    for router in (warrant_router, operator_router, approval_router, user_router, keyset_router, audit_router):
         app.include_router(router(context))
     app.router.routes.extend(device_routes(context))
 

@@ -89,10 +89,10 @@ def operator_router(context: Context) -> APIRouter:
         return [views.artifact_line(item) for item in await store.read(lambda tx: tx.artifacts())]
 
     @router.post("/releases", status_code=201)
-    async def create_release(body: ReleaseBody, _: releaser) -> View:
+    async def create_release(body: ReleaseBody, who: releaser) -> View:
         """Make a release of imported artifacts."""
         made = await store.transact(
-            Lane.OPERATOR, lambda tx: operations.create_release(tx, body.name, body.artifacts, now())
+            Lane.OPERATOR, lambda tx: operations.create_release(tx, body.name, body.artifacts, now(), actor=who.name)
         )
         return views.release_line(made)
 
@@ -102,10 +102,10 @@ def operator_router(context: Context) -> APIRouter:
         return [views.release_line(item) for item in await store.read(lambda tx: tx.releases())]
 
     @router.post("/devices", status_code=201)
-    async def enrol(body: EnrolBody, _: enroller) -> View:
+    async def enrol(body: EnrolBody, who: enroller) -> View:
         """Enrol devices or renew their tokens; the tokens are shown this once."""
         devices = [operations.NewDevice(**item.model_dump()) for item in body.devices]
-        tokens = await store.transact(Lane.BULK, lambda tx: operations.enrol(tx, devices, now()))
+        tokens = await store.transact(Lane.BULK, lambda tx: operations.enrol(tx, devices, now(), actor=who.name))
         return {"tokens": tokens}
 
     @router.get("/devices")
@@ -157,14 +157,18 @@ def _add_rollouts(router: APIRouter, context: Context) -> None:
     @router.get("/rollouts/{name}/explain")
     async def explain(name: str, _: reader) -> View:
         """Say why a rollout stands where it stands."""
-        return await store.read(lambda tx: views.explain_rollout(tx, name, now(), hearing=context.hearing()))
+        hearing, limits = context.hearing(), context.conductor.limits
+        return await store.read(lambda tx: views.explain_rollout(tx, name, now(), hearing=hearing, limits=limits))
 
     @router.post("/rollouts/{name}/{command}")
     async def command(name: str, command: Command, body: CommandBody, who: mover) -> View:
         """Start, pause, resume, halt or abort a rollout; 409 `approval_needed` if others must approve it first."""
         wish = Wish(who, body.reason, body.break_glass)
-        decision = await approvals.command(context.conductor, store, context.rules, now, name, command, wish)
+        decision = await approvals.command(
+            context.conductor, store, context.keyring, context.rules, now, name, command, wish
+        )
         return await _show(name) | {"answer": decision.reason.text}
 
     async def _show(name: str) -> View:
-        return await store.read(lambda tx: views.rollout_view(tx, name, now(), hearing=context.hearing()))
+        hearing, limits = context.hearing(), context.conductor.limits
+        return await store.read(lambda tx: views.rollout_view(tx, name, now(), hearing=hearing, limits=limits))

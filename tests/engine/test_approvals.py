@@ -81,15 +81,19 @@ async def test_what_fails_after_the_use_uses_nothing(engine: Plant, monkeypatch:
     await engine.create(make_plan())
     rules = Rules(always=True, approve_above=0.1)
     with pytest.raises(ApprovalNeededError) as caught:
-        await approvals.command(engine.conductor, engine.store, rules, engine.clock, "spring", START, ANN)
+        await approvals.command(
+            engine.conductor, engine.store, engine.keyring, rules, engine.clock, "spring", START, ANN
+        )
     number = caught.value.proposal.id
     ben = Caller("ben", "ben", frozenset({Role.APPROVER}))
     await engine.write(lambda tx: approvals.vote(tx, number, ben, "seen", engine.clock(), approves=True))
     with monkeypatch.context() as broken, pytest.raises(RuntimeError):
         broken.setattr("orchestrator.engine.conductor._save", _break)
-        await approvals.command(engine.conductor, engine.store, rules, engine.clock, "spring", START, ANN)
+        await approvals.command(
+            engine.conductor, engine.store, engine.keyring, rules, engine.clock, "spring", START, ANN
+        )
     assert await state_of(engine, number) is State.APPROVED
-    await approvals.command(engine.conductor, engine.store, rules, engine.clock, "spring", START, ANN)
+    await approvals.command(engine.conductor, engine.store, engine.keyring, rules, engine.clock, "spring", START, ANN)
     assert await state_of(engine, number) is State.USED
 
 

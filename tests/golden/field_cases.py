@@ -41,12 +41,12 @@ def numbers() -> list[Vector]:
         ("bad_field", "zero", "no seq is 0", b"0"),
         ("bad_json", "null", "null", b"null"),
         ("seq_jump", "largest", "would block every later trigger", b"9007199254740991"),
-        ("seq_jump", "million-and-one", "one further than allowed", b"1000101"),
+        ("seq_jump", "step-and-one", "one further than allowed", b"1099511627877"),
     ]
     return [
         *(refused(r, f"seq-{n}", why, payload_bundle((b'"seq":101', b'"seq":' + new))) for r, n, why, new in edits),
         refused("missing_field", "seq-missing", "no seq", bundle({"seq": DROP})),
-        refused("seq_jump", "seq-recall-jump", "a recall may not jump either", recalled({"seq": 1_000_101})),
+        refused("seq_jump", "seq-recall-jump", "a recall may not jump either", recalled({"seq": 2**40 + 101})),
     ]
 
 

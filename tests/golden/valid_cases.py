@@ -90,7 +90,7 @@ def installs() -> list[Vector]:
         _install("higher-security-epoch", "the epoch rises with the release", bundle(both={"sec": 7})),
         _install("same-release-same-image", "a repair", bundle(both={"rel": 4}), device(sha256=IMAGE), sha256=IMAGE),
         _install("rollback", "the statement allows it from here", bundle(back, {"dn": [9, 4]}, old)),
-        _install("largest-seq-step", "exactly 1,000,000", bundle({"seq": 1_000_100}), seq=1_000_100),
+        _install("largest-seq-step", "exactly 2^40", bundle({"seq": 2**40 + 100}), seq=2**40 + 100),
         _install("largest-seq", "the last number there is", bundle({"seq": 2**53 - 1}), device(seq=2**53 - 2),
                  seq=2**53 - 1),
         _install("largest-attempt", "the largest attempt", bundle({"att": f"{10**18 - 1}.9999"}),

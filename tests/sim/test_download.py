@@ -145,6 +145,10 @@ async def test_the_token_never_goes_to_a_url_elsewhere(
         ("ftp://127.0.0.1/x", "url_scheme"),
         ("https://evil.test/x", "url_origin"),
         ("https://user@evil.test/x", "url_userinfo"),
+        ("https://[::1/x", "url_malformed"),
+        ("//[", "url_malformed"),
+        ("https://[x]/", "url_malformed"),
+        ("http://127.0.0.1:x/", "url_malformed"),
     ],
 )
 async def test_a_redirect_is_checked_before_it_is_followed(
@@ -189,6 +193,7 @@ def answer(status: int, size: int = 4096, **headers: str) -> Handler:
         (answer(206), "bad_range", False),
         (answer(206, content_range="bytes 7-4095/*"), "bad_range", False),
         (answer(206, content_range="bytes 7-4095/9999"), "bad_range", False),
+        (answer(206, content_range=f"bytes {'7' * 5000}-4095/4096"), "bad_range", False),
         (lambda asked: Answer(200, b"x" * 4096, cut_after=100), "link_lost", False),
     ],
 )

@@ -34,6 +34,8 @@ ROUTES: dict[str, Act | str] = {
     "GET /api/v1/rollouts/{name}": A.READ,
     "GET /api/v1/rollouts/{name}/explain": A.READ,
     "POST /api/v1/rollouts/{name}/{command}": COMMAND,
+    "GET /api/v1/rollouts/{name}/warrant": A.READ,
+    "POST /api/v1/rollouts/{name}/warrant": A.CREATE,
     "GET /api/v1/approvals": A.READ,
     "GET /api/v1/approvals/{proposal_id}": A.READ,
     "POST /api/v1/approvals/{proposal_id}/approve": A.APPROVE,

@@ -27,8 +27,9 @@ from orchestrator.core.audit import RESTORED, START, Head, follow
 from orchestrator.errors import ConflictError, UnavailableError
 
 BLOCK = 1000
-SEQ_PER_S = 100_000
-"""Numbers per second since 1970 that are taken as given out where nobody knows: far more than there can have been."""
+UNKNOWN = 1_000_000_000
+"""Numbers that are taken as given out since a backup where nobody knows: more than there can have been, and so few
+that devices, which accept steps of 2^40, still follow after a thousand restores."""
 MAX_FILE_BYTES = 1024
 
 _Number = Annotated[int, msgspec.Meta(ge=0, lt=2**62)]
@@ -118,7 +119,7 @@ def take(engine: Engine, path: Path, *, after_restore: bool, now: Callable[[], f
         engine: the database.
         path: file of the lease.
         after_restore: whether the operator knows that the database was restored.
-        now: the clock; it must be right after a restore.
+        now: the clock, for the entry that tells of a restore.
 
     Raises:
         ConflictError: the database was restored and `after_restore` is not set (`restored`).
@@ -133,7 +134,7 @@ def take(engine: Engine, path: Path, *, after_restore: bool, now: Callable[[], f
         known = record or Record(0, 0, START.n, START.hash)
         upto = max(_counter(connection, SEQ), known.upto)
         if after_restore:
-            upto = max(upto, int(now() * SEQ_PER_S))
+            upto += UNKNOWN
             _tell(connection, known, why or "nothing seems to be missing; the operator says so", upto, now())
         fence = max(_counter(connection, FENCE), known.fence) + 1
         for name, value in ((SEQ, upto), (FENCE, fence)):

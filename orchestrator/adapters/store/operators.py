@@ -1,4 +1,4 @@
-"""Operators, tokens, proposals and reviews. Implements `ports.Operators` and `ports.Approvals`."""
+"""Operators, tokens, proposals, warrants and reviews. Implements `ports.Operators` and `ports.Approvals`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Row, delete, select, update
 from sqlalchemy import insert as plain_insert
 from sqlalchemy.exc import IntegrityError
 
-from orchestrator.adapters.store.schema import operator_tokens, operators, proposals, reviews, votes
+from orchestrator.adapters.store.schema import operator_tokens, operators, proposals, reviews, votes, warrants
 from orchestrator.core.approval import OPEN, Matter, Proposal, State, Vote
 from orchestrator.core.roles import Role
 from orchestrator.errors import ConflictError
@@ -70,7 +70,7 @@ class SqlOperators:
 
 
 class SqlApprovals:
-    """Proposals and reviews in SQL."""
+    """Proposals, warrants and reviews in SQL."""
 
     _connection: Connection
 
@@ -110,6 +110,17 @@ class SqlApprovals:
         given = [_values(vote) | {"proposal_id": proposal.id, "place": at} for at, vote in enumerate(proposal.votes)]
         if given:
             self._connection.execute(plain_insert(votes), given)
+
+    def set_warrant(self, rollout_id: int, lines: bytes, now: float) -> None:
+        """See `ports.Approvals.set_warrant`."""
+        self._connection.execute(delete(warrants).where(warrants.c.rollout_id == rollout_id))
+        values = {"rollout_id": rollout_id, "lines": lines.decode("ascii"), "added_at": now}
+        self._connection.execute(plain_insert(warrants), values)
+
+    def warrant(self, rollout_id: int) -> bytes | None:
+        """See `ports.Approvals.warrant`."""
+        lines = self._connection.scalar(select(warrants.c.lines).where(warrants.c.rollout_id == rollout_id))
+        return None if lines is None else lines.encode("ascii")
 
     def add_review(self, review: Review) -> Review:
         """See `ports.Approvals.add_review`."""

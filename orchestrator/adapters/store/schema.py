@@ -289,6 +289,14 @@ votes = Table(
     UniqueConstraint("proposal_id", "actor"),
 )
 
+warrants = Table(
+    "warrants",
+    metadata,
+    Column("rollout_id", _Id, ForeignKey("rollouts.id"), primary_key=True),
+    Column("lines", Text, nullable=False),
+    Column("added_at", Double, nullable=False),
+)
+
 reviews = Table(
     "reviews",
     metadata,

@@ -200,3 +200,18 @@ async def test_the_stand_in_broker_can_be_looked_at() -> None:
     ):
         await bus.publish("ota/v1/x", b"foreign", expiry_s=60, retain=True)
         assert await RetainedAudit(bus, at_once).look() == ["ota/v1/x"]
+
+
+async def test_what_cannot_be_cleared_is_said(
+    bus: MqttBus, other: aiomqtt.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_arguments: object, **_options: object) -> None:
+        raise UnavailableError("the broker refused a message", code="publish_refused")
+
+    await retain(other, "ota/v1/d/d1/cmd")
+    monkeypatch.setattr(bus, "publish", refuse)
+    audit = RetainedAudit(bus, at_once)
+    with capture_logs() as logs:
+        assert await audit.look() == ["ota/v1/d/d1/cmd"]
+    assert audit.counts == {"retained_foreign": 1}
+    assert [(log["event"], log["code"]) for log in logs[1:]] == [("retained.not_cleared", "publish_refused")]

@@ -16,13 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.adapters.store import SqlStore, lease, open_store
-from orchestrator.adapters.store.lease import BLOCK, SEQ_PER_S
+from orchestrator.adapters.store.lease import BLOCK, UNKNOWN
 from orchestrator.core.audit import RESTORED, Head
 from orchestrator.errors import ConflictError, UnavailableError
 from orchestrator.ports import Lane, Tx
 
 NOW = 1_800_000_000.0
-FLOOR = int(NOW) * SEQ_PER_S
 
 
 def open_(folder: Path, *, after_restore: bool = False) -> SqlStore:
@@ -233,9 +232,9 @@ async def test_an_older_copy_is_refused_until_the_operator_says_so(tmp_path: Pat
         [told] = await store.read(lambda tx: tx.audit_entries(5, 10))
         assert (told.n, told.action, told.actor, told.at) == (11, RESTORED, "operator", NOW)
         detail = json.loads(told.detail)
-        assert (detail["after"], detail["had"], detail["seq_above"]) == (5, 10, FLOOR)
+        assert (detail["after"], detail["had"], detail["seq_above"]) == (5, 10, max(given) + UNKNOWN)
     async with opened(tmp_path) as store:  # once is enough
-        assert await reserve(store) == [FLOOR + 11]
+        assert await reserve(store) == [max(given) + UNKNOWN + 11]
         assert len(await store.read(lambda tx: tx.audit_entries(5, 10))) == 1
 
 
@@ -261,7 +260,7 @@ async def test_a_lease_that_is_lost_or_damaged_is_a_restore(tmp_path: Path, left
     with pytest.raises(ConflictError, match=r"(is not there|is damaged); if you did restore"):
         open_(tmp_path)
     async with opened(tmp_path, after_restore=True) as store:
-        assert (await reserve(store))[0] == FLOOR + 1 > max(given)
+        assert (await reserve(store))[0] == max(given) + UNKNOWN + 1
 
 
 async def test_a_whole_host_that_was_restored_goes_on_above_when_the_operator_says_so(tmp_path: Path) -> None:
@@ -269,7 +268,7 @@ async def test_a_whole_host_that_was_restored_goes_on_above_when_the_operator_sa
     async with opened(tmp_path) as store:
         await reserve(store, 10)
     async with opened(tmp_path, after_restore=True) as store:
-        assert await reserve(store) == [FLOOR + 1]
+        assert await reserve(store) == [10 + UNKNOWN + 1]
         [told] = await store.read(lambda tx: tx.audit_entries(0, 10))
         assert "nothing seems to be missing" in told.detail
 

@@ -1,4 +1,4 @@
-"""Operators, tokens, proposals and reviews."""
+"""Operators, tokens, proposals, warrants and reviews."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -71,6 +71,14 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["proposal_id"], ["proposals.id"], name=op.f("fk_votes_proposal_id")),
         sa.PrimaryKeyConstraint("proposal_id", "place", name=op.f("pk_votes")),
         sa.UniqueConstraint("proposal_id", "actor", name=op.f("uq_votes_proposal_id_actor")),
+    )
+    op.create_table(
+        "warrants",
+        sa.Column("rollout_id", _ID, nullable=False),
+        sa.Column("lines", sa.Text(), nullable=False),
+        sa.Column("added_at", sa.Double(), nullable=False),
+        sa.ForeignKeyConstraint(["rollout_id"], ["rollouts.id"], name=op.f("fk_warrants_rollout_id")),
+        sa.PrimaryKeyConstraint("rollout_id", name=op.f("pk_warrants")),
     )
     op.create_table(
         "reviews",

@@ -1,0 +1,147 @@
+"""Warrants: what cosigners sign so that devices take an emergency, and what the daemon makes sure of before it starts.
+
+Rules:
+- A draft is made here and signed elsewhere; no cosigner key ever comes near the daemon.
+- A warrant is judged as devices judge it when it is submitted, and once more in the transaction that starts the rollout.
+- Only the daemon can count: it starts nothing that reaches more devices than the warrant allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from orchestrator.core.model import Artifact, Rollout, Urgency
+from orchestrator.core.trigger import warrant_claims
+from orchestrator.engine.conductor import Conductor
+from orchestrator.errors import ConflictError, NotFoundError, RequestError, TrustError
+from orchestrator.ports import Lane, Store, Tx
+from orchestrator.verifier import COSIGN, Keyset, Refused
+from orchestrator.verifier.fields import decode64, read_claims
+from orchestrator.verifier.token import check_line, read_lines
+from orchestrator.wire.token import hash_of
+
+MAX_NAMES = 8
+DAY_S = 86_400.0
+
+
+async def draft(
+    conductor: Conductor, store: Store, keyset: Keyset, name: str, days: int, now: float
+) -> dict[str, object]:
+    """Return the claims that cosigners must sign for a rollout, for the devices that it would take now.
+
+    Raises:
+        NotFoundError: there is no such rollout.
+        RequestError: it is no emergency, devices know no cosigners, or it names more than a warrant can hold.
+    """
+    most = await conductor.audience(name)
+    return await store.read(lambda tx: _claims(tx, _emergency(tx, name, keyset), keyset, most, days, now))
+
+
+async def submit(
+    store: Store, keyset: Keyset, name: str, lines: bytes, actor: str, now: Callable[[], float]
+) -> dict[str, Any]:
+    """Store the warrant of a rollout and return its claims.
+
+    Raises:
+        NotFoundError: there is no such rollout.
+        RequestError: it is no emergency, or devices know no cosigners.
+        TrustError: devices would not take the warrant, or it does not cover the rollout.
+    """
+
+    def work(tx: Tx) -> dict[str, Any]:
+        rollout, at = _emergency(tx, name, keyset), now()
+        claims = judge(tx, rollout, lines, keyset, at)
+        tx.set_warrant(rollout.id, lines, at)
+        said = {"most": claims["most"], "exp": claims["exp"], "token": hash_of(lines.split(b"\n")[0])}
+        tx.audit(actor, "warrant.stored", name, said, at)
+        return claims
+
+    return await store.transact(Lane.OPERATOR, work)
+
+
+def require_for_start(tx: Tx, rollout: Rollout, keyset: Keyset, audience: int | None, now: float) -> None:
+    """Make sure that an emergency that is started has a warrant for what it will reach.
+
+    Raises:
+        ConflictError: it has none, or one for fewer devices.
+        TrustError: its warrant is not good any more.
+    """
+    name, lines = rollout.plan.name, tx.warrant(rollout.id)
+    if lines is None:
+        text = f"an emergency needs a warrant: `ota warrant draft {name}`, let cosigners sign it, and submit it"
+        raise ConflictError(text, code="warrant_needed")
+    most = judge(tx, rollout, lines, keyset, now)["most"]
+    reached = tx.fleet_size() if audience is None else audience
+    if reached > most:
+        raise ConflictError(f"{name} reaches {reached} devices, and its warrant allows {most}", code="warrant_exceeded")
+
+
+def judge(tx: Tx, rollout: Rollout, lines: bytes, keyset: Keyset, now: float) -> dict[str, Any]:
+    """Return the claims of a warrant that devices will take for every artifact and device of a rollout.
+
+    Raises:
+        TrustError: it is not one; the text says why.
+    """
+    try:
+        signed = read_lines(lines.split(b"\n"), COSIGN)
+        persons = {check_line(line, keyset.keys, int(now)).who for line in signed}
+        claims = read_claims(decode64(signed[0].payload), COSIGN)
+    except Refused as refusal:
+        raise TrustError(f"devices would not take this warrant: {refusal}", code=refusal.code) from None
+    if len(persons) < keyset.need_cosign:
+        text = f"{len(persons)} of {keyset.need_cosign} persons signed this warrant; `ota warrant sign` adds a line"
+        raise TrustError(text, code="too_few_signers")
+    if now >= claims["exp"]:
+        raise TrustError("this warrant has expired; draft another one", code="warrant_expired")
+    wanted = _claims(tx, rollout, keyset, claims["most"], 1, now)
+    wrong = [name for name in ("iss", "ep", "cid") if claims[name] != wanted[name]]
+    wrong += [name for name in ("asts", "aud") if not set(wanted[name]) <= set(claims[name])]
+    if wrong:
+        text = f"this warrant is for something else than {rollout.plan.name}: {', '.join(wrong)}; draft another one"
+        raise TrustError(text, code="warrant_field")
+    return claims
+
+
+def _emergency(tx: Tx, name: str, keyset: Keyset) -> Rollout:
+    rollout = tx.rollout_named(name)
+    if rollout is None:
+        raise NotFoundError(f"there is no rollout named {name!r}")
+    if rollout.plan.urgency is not Urgency.EMERGENCY:
+        raise RequestError(f"{name} is no emergency and needs no warrant", code="no_emergency")
+    if keyset.need_cosign < 1:
+        raise RequestError("devices know no cosigners; a keyset with cosigner keys comes first", code="no_cosigners")
+    return rollout
+
+
+def _claims(tx: Tx, rollout: Rollout, keyset: Keyset, most: int, days: int, now: float) -> dict[str, Any]:
+    artifacts = _artifacts(tx, rollout)
+    return warrant_claims(
+        deployment=keyset.iss,
+        epoch=keyset.ep,
+        rollout=str(rollout.id),
+        statement_hashes=sorted(hash_of(item.statement.encode()) for item in artifacts),
+        audience=_names(rollout, artifacts),
+        most=most,
+        issued_at=now,
+        expires_at=now + days * DAY_S,
+    )
+
+
+def _artifacts(tx: Tx, rollout: Rollout) -> list[Artifact]:
+    release = tx.release(rollout.plan.release)
+    assert release is not None, "a rollout names a release that exists"
+    found = [tx.artifact(sha256) for sha256 in release.artifacts]
+    return [item for item in found if item is not None]
+
+
+def _names(rollout: Rollout, artifacts: list[Artifact]) -> list[str]:
+    """Return names of which every device of the rollout has one."""
+    hardware = {model for item in artifacts for model in item.hardware}
+    names = [f"g:{group}" for group in rollout.plan.groups] or [
+        f"m:{model}" for model in rollout.plan.models or hardware
+    ]
+    if len(names) > MAX_NAMES or len(artifacts) > MAX_NAMES:
+        text = f"a warrant holds at most {MAX_NAMES} groups or models, and as many artifacts; split the rollout"
+        raise RequestError(text, code="warrant_too_large")
+    return sorted(names)
