@@ -16,26 +16,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from orchestrator.cli import show
+from orchestrator.cli import looks, show
 from orchestrator.cli.client import connect
 from orchestrator.cli.operators import approval_options
 
 if TYPE_CHECKING:
-    from orchestrator.adapters.keysets import Draft, Judgement
     from orchestrator.adapters.signers import CheckedSigner
     from orchestrator.verifier import Keyset, PublicKey
 
-_ADVICE = {
-    "artifact": "signs artifact statements. Keep it off the daemon's host: at the build, or offline.",
-    "trigger": "signs triggers. Give it to the daemon alone, best as a systemd credential.",
-    "beat": "signs beats. Give it to the daemon alone, best as a systemd credential.",
-    "root": "replaces all other keys. Keep each root offline, on a medium of its own and in a place of its own.",
-    "cosign": "authorises emergencies. Give it to {who} alone, best on a hardware token.",
-    "checkpoint": "vouches for the audit log. Give it to the daemon, and checkpoint.pub.pem to whoever checks the log.",
-}
 _ROLES = ("root", "artifact", "trigger", "beat", "cosign")
 _ALLOW = ("fewer-roots", "fewer-cosigners", "lost-role")
-_DAY_S = 86_400
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -105,7 +95,7 @@ def init_command(
         {"path": str(file.path), "kid": file.kid, "typ": file.typ, "role": file.role, "who": file.who} for file in files
     ]
     public = str(directory / PUBLIC_FILE)
-    show.emit({"deployment": deployment, "epoch": epoch, "private": made, "public": public}, output, _draw_files)
+    show.emit({"deployment": deployment, "epoch": epoch, "private": made, "public": public}, output, looks.draw_files)
 
 
 @keys_group.command("list")
@@ -115,7 +105,7 @@ def list_command(path: Path, output: str) -> None:
     """List the keys that devices hold: what each may sign, whose it is, how long it holds."""
     from orchestrator.adapters.keys import load_device_keys
 
-    show.emit(_view(load_device_keys(path)), output, _draw_keys)
+    show.emit(looks.view(load_device_keys(path)), output, looks.draw_keys)
 
 
 @keys_group.command("make")
@@ -129,7 +119,7 @@ def make_command(file: Path, output: str) -> None:
     place = file.with_suffix(".pub.pem")
     write_file(place, public_pem(public), 0o644, replace=False)
     shown = {"private": str(file), "public": str(place), "kid": kid_of(public)}
-    show.emit(shown, output, _draw_fields)
+    show.emit(shown, output, looks.draw_fields)
 
 
 @keys_group.command("rotate")
@@ -173,8 +163,8 @@ def rotate_command(
     write_file(place, pem_of(private), 0o600, replace=False)
     store(draft, held, path)
     shown = {"epoch": draft.keyset.ep, "keyset": str(lines), "public": str(path), "private": str(place)}
-    shown |= {"kid": key.kid, "removed": [old.kid for old in gone], "advice": _ADVICE[role].format(who=who)}
-    show.emit(shown, output, _draw_fields)
+    shown |= {"kid": key.kid, "removed": [old.kid for old in gone], "advice": looks.ADVICE[role].format(who=who)}
+    show.emit(shown, output, looks.draw_fields)
 
 
 @keys_group.command("revoke", context_settings={"ignore_unknown_options": True})  # a key may begin with "-"
@@ -205,7 +195,7 @@ def revoke_command(
     draft = sign_all(propose(held, change, now, _allowed(allow)), held, _signers(roots, pin_file), now)
     lines = store(draft, held, path)
     shown = {"epoch": draft.keyset.ep, "keyset": str(lines), "public": str(path), "removed": list(kids)}
-    show.emit(shown, output, _draw_fields)
+    show.emit(shown, output, looks.draw_fields)
 
 
 @keys_group.command("propose")
@@ -238,7 +228,7 @@ def propose_command(
     draft = propose(held, Change(new, kids, need_root, need_cosign), time.time(), _allowed(allow))
     place = path.with_name(f"keyset-{draft.keyset.ep}.json")
     write_file(place, draft.content, 0o644, replace=False)
-    show.emit(_progress(place, draft, held), output, _draw_progress)
+    show.emit(looks.progress(place, draft, held), output, looks.draw_progress)
 
 
 @keys_group.command("sign")
@@ -261,7 +251,7 @@ def sign_command(keyset: Path, root: str, path: Path, pin_file: Path | None, out
     draft = add_line(draft, signer, held)
     place = keyset.with_suffix(".jws")
     write_file(place, draft.content, 0o644, replace=not unsigned)
-    show.emit(_progress(place, draft, held), output, _draw_progress)
+    show.emit(looks.progress(place, draft, held), output, looks.draw_progress)
 
 
 @keys_group.command("check")
@@ -274,8 +264,8 @@ def check_command(context: click.Context, keyset: Path, path: Path, output: str)
     from orchestrator.adapters.keys import load_device_keys
     from orchestrator.adapters.keysets import read_draft
 
-    shown = _progress(keyset, read_draft(keyset), load_device_keys(path))
-    show.emit(shown, output, _draw_progress)
+    shown = looks.progress(keyset, read_draft(keyset), load_device_keys(path))
+    show.emit(shown, output, looks.draw_progress)
     context.exit(0 if shown["accepted"] else 1)
 
 
@@ -291,7 +281,7 @@ def take_command(keyset: Path, path: Path, output: str) -> None:
     held = load_device_keys(path)
     draft = sign_all(read_draft(keyset), held, (), time.time())
     lines = store(draft, held, path)
-    show.emit({"epoch": draft.keyset.ep, "keyset": str(lines), "public": str(path)}, output, _draw_fields)
+    show.emit({"epoch": draft.keyset.ep, "keyset": str(lines), "public": str(path)}, output, looks.draw_fields)
 
 
 @keys_group.command("submit")
@@ -307,7 +297,7 @@ def submit_command(
     from orchestrator.adapters.keysets import read_draft
 
     body = {"lines": read_draft(keyset).content.decode(), "reason": reason, "break_glass": break_glass}
-    show.emit(connect(context).post("/keyset", body, wait=wait), output, _draw_taken)
+    show.emit(connect(context).post("/keyset", body, wait=wait), output, looks.draw_taken)
 
 
 @keys_group.command("export")
@@ -325,7 +315,7 @@ def export_command(path: Path, form: str, file: Path | None, output: str) -> Non
     if file is not None:
         write_file(file, text.encode(), 0o644, replace=True)
     shown = {"format": form, "epoch": held.ep, **({"file": str(file)} if file else {"text": text})}
-    show.emit(shown, output, _draw_export)
+    show.emit(shown, output, looks.draw_export)
 
 
 def _role_and_rest(item: str, what: str) -> tuple[str, str]:
@@ -387,98 +377,3 @@ def _signers(roots: tuple[str, ...], pin_file: Path | None) -> list[CheckedSigne
 
 def _allowed(allow: dict[str, bool]) -> set[str]:
     return {name for name in _ALLOW if allow[f"allow_{name}".replace("-", "_")]}
-
-
-def _view(keyset: Keyset) -> show.View:
-    now = time.time()
-    return {
-        "deployment": keyset.iss,
-        "epoch": keyset.ep,
-        "need_root": keyset.need_root,
-        "need_cosign": keyset.need_cosign,
-        "keys": [_key_view(key, now) for key in keyset.keys.values()],
-    }
-
-
-def _key_view(key: PublicKey, now: float) -> show.View:
-    from orchestrator.adapters.keys import role_of
-
-    days_left = None if key.exp is None else int((key.exp - now) // _DAY_S)
-    limits = {"who": key.who, "hw": list(key.hw), "not_before": key.nbf, "expires_at": key.exp, "days_left": days_left}
-    return {"kid": key.kid, "typ": key.typ, "role": role_of(key.typ), **limits}
-
-
-def _progress(place: Path, draft: Draft, held: Keyset) -> show.View:
-    from orchestrator.adapters.keysets import judge
-
-    found: Judgement = judge(draft, held, time.time())
-    old, new = held.keys.keys(), draft.keyset.keys.keys()
-    return {
-        "keyset": str(place),
-        "epoch": draft.keyset.ep,
-        "accepted": not found.refusal,
-        "reason": found.refusal,
-        "signed_by": list(draft.signers),
-        "held_roots": f"{found.of_held} of {held.need_root}",
-        "new_roots": f"{found.of_new} of {draft.keyset.need_root}",
-        "may_sign": list(found.may_sign),
-        "added": [_key_view(draft.keyset.keys[kid], time.time()) for kid in new if kid not in old],
-        "removed": [_key_view(held.keys[kid], time.time()) for kid in old if kid not in new],
-        "weaker": [item.text for item in found.weaker],
-    }
-
-
-def _draw_taken(data: show.View) -> None:
-    click.echo(f"the daemon and all devices of {data['deployment']} go on with keyset {data['epoch']}")
-    for fault in data["faults"]:
-        click.secho(f"  {show.plain(fault)}", fg="yellow")
-
-
-def _draw_files(data: show.View) -> None:
-    for file in data["private"]:
-        click.echo(f"{file['path']}  key {file['kid']}\n    {_ADVICE[file['role']].format(who=file['who'])}")
-    click.echo(f"{data['public']}  all public keys\n    goes onto every device and to the daemon; it is not secret.")
-
-
-def _draw_keys(data: show.View) -> None:
-    need = f"{data['need_root']} roots replace keys, {data['need_cosign']} persons authorise an emergency"
-    click.echo(f"deployment {data['deployment']}, key epoch {data['epoch']}; {need}")
-    show.table(
-        ("kid", "role", "who", "from", "until", "days left"),
-        [
-            (
-                key["kid"],
-                key["role"],
-                key["who"] or "-",
-                show.when(key["not_before"] or None),
-                show.when(key["expires_at"]),
-                "-" if key["days_left"] is None else key["days_left"],
-            )
-            for key in data["keys"]
-        ],
-    )
-
-
-def _draw_progress(data: show.View) -> None:
-    click.echo(f"{data['keyset']}  epoch {data['epoch']}")
-    for sign, name in (("+", "added"), ("-", "removed")):
-        for key in data[name]:
-            click.echo(f"  {sign} {key['role']} {key['kid']} {key['who']}".rstrip())
-    for text in data["weaker"]:
-        click.secho(f"  weaker: {text}", fg="yellow")
-    click.echo(f"  signed by {data['held_roots']} roots that devices hold, {data['new_roots']} of the new ones")
-    if data["accepted"]:
-        click.secho("  devices take it", fg="green")
-    else:
-        click.echo(
-            f"  devices refuse it: {show.plain(data['reason'])}; may still sign: {' '.join(data['may_sign']) or '-'}"
-        )
-
-
-def _draw_fields(data: show.View) -> None:
-    for name, value in data.items():
-        click.echo(f"{name:<10}{' '.join(value) or '-' if isinstance(value, list) else value}")
-
-
-def _draw_export(data: show.View) -> None:
-    click.echo(data["text"] if "text" in data else f"wrote {data['file']}", nl="file" in data)
