@@ -10,9 +10,11 @@ from __future__ import annotations
 from orchestrator.core import ceiling
 from orchestrator.core import rollout as machine
 from orchestrator.core.ceiling import Ceiling, Room
-from orchestrator.core.model import Rollout, Tally
+from orchestrator.core.model import Rollout, Tally, Urgency
 from orchestrator.core.rollout import Decision, Offer
 from orchestrator.ports import Tx
+from orchestrator.verifier import COSIGN
+from orchestrator.verifier.fields import decode64, read_claims
 
 
 def room(tx: Tx, limits: Ceiling, now: float, warranted: int = 0) -> Room:
@@ -28,6 +30,15 @@ def room(tx: Tx, limits: Ceiling, now: float, warranted: int = 0) -> Room:
     return ceiling.room(limits.limit(fleet, warranted), fleet, tx.offers(), now)
 
 
+def warranted(tx: Tx, rollout: Rollout) -> int:
+    """Return how many devices the warrant of an emergency allows, 0 without one. It was judged when it was stored."""
+    lines = tx.warrant(rollout.id) if rollout.plan.urgency is Urgency.EMERGENCY else None
+    if lines is None:
+        return 0
+    most: int = read_claims(decode64(lines.split(b".")[1]), COSIGN)["most"]
+    return most
+
+
 def book(tx: Tx, count: int, now: float) -> None:
     """Count `count` devices as offered a release now; with none, take note of the present time alone."""
     before = tx.offers()
@@ -41,4 +52,4 @@ def decide(tx: Tx, rollout: Rollout, tally: Tally, now: float, limits: Ceiling, 
     decision = machine.step(rollout, tally, now, hearing=hearing)
     if not any(isinstance(effect, Offer) for effect in decision.effects):
         return decision
-    return ceiling.hold(decision, room(tx, limits, now), now)
+    return ceiling.hold(decision, room(tx, limits, now, warranted(tx, rollout)), now)

@@ -319,7 +319,8 @@ def _prepared(tx: Tx, rollout_id: int, size: int, strata: int, now: float, limit
     found = tx.rollout(rollout_id)
     if found is None or found.phase is not Phase.PREPARING:
         return None  # somebody stopped it meanwhile
-    decision = machine.prepared(found, size, strata, now)
+    most = allowance.warranted(tx, found) or size  # who registered since it was counted is left out of an emergency
+    decision = machine.prepared(found, min(size, most), strata, now)
     _save(tx, found, decision, now, limits)
     return decision
 

@@ -15,7 +15,7 @@ from orchestrator.core import rollout as machine
 from orchestrator.core import update as update_machine
 from orchestrator.core.ceiling import Ceiling
 from orchestrator.core.cohort import Member
-from orchestrator.core.model import Delivery, Rollout, Update, UpdateState
+from orchestrator.core.model import Delivery, Phase, Rollout, Update, UpdateState
 from orchestrator.core.update import IN_FLIGHT, Fact, FactKind
 from orchestrator.engine import allowance
 from orchestrator.engine.recording import Recorded, fold
@@ -56,7 +56,8 @@ def offer(tx: Tx, rollout: Rollout, count: int, now: float, limits: Ceiling) -> 
     Returns:
         How many were looked at.
     """
-    pending = tx.pending(rollout.id, min(count, allowance.room(tx, limits, now).devices))
+    room = allowance.room(tx, limits, now, allowance.warranted(tx, rollout))
+    pending = tx.pending(rollout.id, min(count, room.devices))
     taken = _supersede(tx, rollout, pending, now)
     chosen = [item for item in pending if item.id not in taken]
     offered = fold(tx, [(item, Fact(FactKind.OFFER)) for item in chosen], now, Recorded())
@@ -70,6 +71,17 @@ def withdraw(tx: Tx, rollout: Rollout, now: float) -> None:
     """Void queued triggers; devices that were never exposed to one are pending again."""
     found = tx.updates(tx.withdraw(rollout.id))
     fold(tx, [(item, Fact(FactKind.WITHDRAW)) for item in found.values()], now, Recorded())
+
+
+def make_anew(tx: Tx, rollout: Rollout, now: float) -> None:
+    """Void what is queued, and plan it once more for everyone who still waits for it: its tokens are worth nothing."""
+    tx.withdraw(rollout.id)
+    push = rollout.plan.delivery is not Delivery.POLL
+    if rollout.phase is Phase.RUNNING:
+        offered = tx.updates_in(rollout.id, (UpdateState.OFFERED,))
+        tx.plan(DeliveryKind.INSTALL, offered, rollout.version, now, push=push)
+    recalling = tx.updates_in(rollout.id, (UpdateState.RECALLING,))
+    tx.plan(DeliveryKind.CANCEL, recalling, rollout.version, now, push=push)
 
 
 def recall(tx: Tx, rollout: Rollout, updates: Sequence[Update], now: float) -> None:

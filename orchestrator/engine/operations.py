@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from orchestrator.core import cohort
 from orchestrator.core.audit import names_hash
-from orchestrator.core.model import Artifact, Device, Phase, Plan, Reason, Release, Rollout, Urgency
+from orchestrator.core.model import Artifact, Device, Phase, Plan, Reason, Release, Rollout
 from orchestrator.errors import NotFoundError, RequestError
 from orchestrator.ports import Event, Tx
 from orchestrator.wire.topics import is_identifier
@@ -110,15 +110,12 @@ def create_rollout(tx: Tx, plan: Plan, actor: str, now: float) -> Rollout:
 
     Raises:
         NotFoundError: the release does not exist.
-        RequestError: the release has nothing for a model of the plan, or the plan is an emergency.
+        RequestError: the release has nothing for a model of the plan.
         ConflictError: the name is taken.
     """
     release = tx.release(plan.release)
     if release is None:
         raise NotFoundError(f"there is no release named {plan.release!r}; make it with `ota release create`")
-    if plan.urgency is Urgency.EMERGENCY:
-        text = "an emergency needs two cosigners, and this daemon holds no cosigner keys; use urgency: security"
-        raise RequestError(text, code="no_cosigners")
     hardware = {model for sha256 in release.artifacts for model in _artifact(tx, sha256).hardware}
     missing = sorted(set(plan.models) - hardware)
     if missing:

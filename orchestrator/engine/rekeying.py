@@ -10,23 +10,19 @@ Rules:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from orchestrator.core import approval
 from orchestrator.core import rollout as machine
 from orchestrator.core.approval import ApprovalNeededError, Matter, Need, Proposal
-from orchestrator.core.model import Delivery, Phase, Rollout, UpdateState
-from orchestrator.engine import approvals
+from orchestrator.core.model import Phase
+from orchestrator.engine import approvals, effects
 from orchestrator.engine.approvals import Ask, Rules, Wish
 from orchestrator.engine.keyring import Keyring
-from orchestrator.ports import DeliveryKind, Lane, Store, Tx
+from orchestrator.ports import Lane, Store, Tx
 from orchestrator.verifier import Keyset
 
 _LIVE = frozenset(Phase) - machine.FINISHED
-_AWAITS: Mapping[UpdateState, DeliveryKind] = {
-    UpdateState.OFFERED: DeliveryKind.INSTALL,
-    UpdateState.RECALLING: DeliveryKind.CANCEL,
-}
 
 
 async def take_keyset(
@@ -71,14 +67,5 @@ def _store(tx: Tx, lines: bytes, keyset: Keyset, wish: Wish, rules: Rules, now: 
     kids = {kid: key.typ for kid, key in sorted(keyset.keys.items())}
     tx.audit(wish.caller.name, "keyset.taken", name, {"sha256": digest, "keys": kids, "reason": wish.reason}, now)
     for rollout in tx.rollouts(_LIVE):
-        _make_anew(tx, rollout, now)
+        effects.make_anew(tx, rollout, now)
     return None
-
-
-def _make_anew(tx: Tx, rollout: Rollout, now: float) -> None:
-    """Void what is queued, and plan it once more for everyone who still waits for it."""
-    tx.withdraw(rollout.id)
-    push = rollout.plan.delivery is not Delivery.POLL
-    for state, kind in _AWAITS.items():
-        if kind is DeliveryKind.CANCEL or rollout.phase is Phase.RUNNING:
-            tx.plan(kind, tx.updates_in(rollout.id, (state,)), rollout.version, now, push=push)

@@ -67,6 +67,7 @@ class _Order:
     rollout: Rollout
     artifact: Artifact
     recalls: str
+    warrant: bytes | None
 
 
 class Sealer:
@@ -167,7 +168,7 @@ class Sealer:
         claims = self._claims(order, issue)
         signed = token.signing_input(token.TokenType.TRIGGER, standing.signer.kid, claims)
         made = token.assemble(signed, standing.signer.sign(signed))
-        lines = [made] if parcel.kind is DeliveryKind.CANCEL else [made, order.artifact.statement.encode()]
+        lines = [made, *self._proofs(order)]
         return replace(
             parcel,
             seq=seq,
@@ -175,6 +176,17 @@ class Sealer:
             token_hash=token.hash_of(made),
             expires_at=expires_at,
         )
+
+    def _proofs(self, order: _Order) -> list[bytes]:
+        """Return what stands behind a trigger: the statement, and the warrant of an emergency."""
+        if order.parcel.kind is DeliveryKind.CANCEL:
+            return []
+        statement = order.artifact.statement.encode()
+        if order.rollout.plan.urgency is not Urgency.EMERGENCY:
+            return [statement]
+        if order.warrant is None:
+            raise RequestError("an emergency needs a warrant", code="warrant_needed")
+        return [statement, *order.warrant.split(b"\n")]
 
     def _claims(self, order: _Order, issue: trigger.Issue) -> dict[str, object]:
         artifact = order.artifact
@@ -194,6 +206,7 @@ class Sealer:
 
 def _orders(tx: Tx, parcels: Sequence[Parcel]) -> list[_Order]:
     rollouts: dict[int, Rollout] = {}
+    warrants: dict[int, bytes | None] = {}
     artifacts: dict[tuple[int, str], Artifact] = {}
     orders = []
     for parcel in parcels:
@@ -201,10 +214,11 @@ def _orders(tx: Tx, parcels: Sequence[Parcel]) -> list[_Order]:
             rollout = tx.rollout(parcel.rollout_id)
             assert rollout is not None, "a delivery always belongs to a rollout"
             rollouts[parcel.rollout_id] = rollout
+            warrants[parcel.rollout_id] = tx.warrant(parcel.rollout_id)
             artifacts |= {(parcel.rollout_id, model): item for model, item in _by_model(tx, rollout).items()}
         recalls = _recalled_hash(tx, parcel) if parcel.kind is DeliveryKind.CANCEL else ""
         artifact = artifacts[parcel.rollout_id, parcel.model]
-        orders.append(_Order(parcel, rollouts[parcel.rollout_id], artifact, recalls))
+        orders.append(_Order(parcel, rollouts[parcel.rollout_id], artifact, recalls, warrants[parcel.rollout_id]))
     return orders
 
 

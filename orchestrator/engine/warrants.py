@@ -2,7 +2,7 @@
 
 Rules:
 - A draft is made here and signed elsewhere; no cosigner key ever comes near the daemon.
-- A warrant is judged as devices judge it when it is submitted, and once more in the transaction that starts the rollout.
+- A warrant is judged as devices judge it when it is submitted, and again in the transaction that starts the rollout.
 - Only the daemon can count: it starts nothing that reaches more devices than the warrant allows.
 """
 
@@ -13,6 +13,7 @@ from typing import Any
 
 from orchestrator.core.model import Artifact, Rollout, Urgency
 from orchestrator.core.trigger import warrant_claims
+from orchestrator.engine import effects
 from orchestrator.engine.conductor import Conductor
 from orchestrator.errors import ConflictError, NotFoundError, RequestError, TrustError
 from orchestrator.ports import Lane, Store, Tx
@@ -55,6 +56,7 @@ async def submit(
         tx.set_warrant(rollout.id, lines, at)
         said = {"most": claims["most"], "exp": claims["exp"], "token": hash_of(lines.split(b"\n")[0])}
         tx.audit(actor, "warrant.stored", name, said, at)
+        effects.make_anew(tx, rollout, at)  # what was given out says the old one
         return claims
 
     return await store.transact(Lane.OPERATOR, work)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from orchestrator.core.cohort import secret_from_seed
-from orchestrator.core.model import Phase, Urgency
+from orchestrator.core.model import Phase
 from orchestrator.engine import operations
 from orchestrator.engine.operations import NewDevice, token_hash
 from orchestrator.errors import ConflictError, NotFoundError, OrchestratorError, RequestError, TrustError
@@ -91,7 +91,6 @@ async def test_a_rollout_that_cannot_be_is_refused(it: Plant) -> None:
     await it.create(make_plan(name="a"))
     cases: list[tuple[type[OrchestratorError], str, dict[str, Any]]] = [
         (NotFoundError, "no release named 'none'", {"release": "none"}),
-        (RequestError, "cosigners", {"urgency": Urgency.EMERGENCY}),
         (RequestError, "no artifact for m8, m9", {"models": ("m9", "m1", "m8")}),
         (ConflictError, "exists", {"name": "a"}),
     ]

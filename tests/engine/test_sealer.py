@@ -14,7 +14,7 @@ from orchestrator.core.model import Deadlines, Delivery, Rollout, Urgency
 from orchestrator.core.rollout import Command
 from orchestrator.engine.operations import create_release
 from orchestrator.errors import UnavailableError
-from orchestrator.ports import DeliveryKind, DeliveryState, Lane, Signer, Tx
+from orchestrator.ports import DeliveryKind, DeliveryState, Signer, Tx
 from orchestrator.wire.report import Hello, Kind
 from orchestrator.wire.token import hash_of
 from tests.support.builders import REST, make_plan

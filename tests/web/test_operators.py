@@ -197,9 +197,10 @@ async def test_conflicts(web: Site) -> None:
     assert problem(await web.ops("POST", "/rollouts/spring/resume", {}))[0] == 409
 
 
-async def test_an_emergency_needs_cosigners(web: Site) -> None:
+async def test_an_emergency_needs_a_warrant(web: Site) -> None:
     await web.release()
-    assert problem(await web.ops("POST", "/rollouts", PLAN | {"urgency": "emergency"})) == (400, "no_cosigners")
+    assert (await web.ops("POST", "/rollouts", PLAN | {"urgency": "emergency"})).status_code == 201
+    assert problem(await web.ops("POST", "/rollouts/spring/start", {})) == (409, "warrant_needed")
 
 
 async def test_all_faults_of_a_plan_are_listed_with_their_places(web: Site) -> None:

@@ -15,6 +15,8 @@ from orchestrator.core.approval import Matter, Proposal, State, Vote
 from orchestrator.core.roles import Role
 from orchestrator.errors import ConflictError
 from orchestrator.ports import Lane, Operator, Review, Token
+from tests.support.builders import make_draft
+from tests.support.factory import stock
 from tests.support.store import opened
 
 ANN = Operator("ann", "ann-b", (Role.OPERATOR, Role.APPROVER), 5.0)
@@ -97,3 +99,18 @@ async def test_a_review_is_open_until_it_is_closed(store: SqlStore) -> None:
     closed = replace(made, closed_by="ben-c", closed_at=8.0, finding="it was right")
     await write(store, lambda tx: tx.close_review(closed))
     assert await store.read(lambda tx: (tx.open_reviews(), tx.review(made.id), tx.review(99))) == ([], closed, None)
+
+
+async def test_a_warrant_belongs_to_a_rollout_and_the_last_one_counts(store: SqlStore) -> None:
+    with pytest.raises(IntegrityError):
+        await write(store, lambda tx: tx.set_warrant(7, b"a.b.c", 1.0))
+
+    def work(tx: Any) -> int:
+        stock(tx)
+        rollout_id: int = tx.add_rollout(make_draft(), b"secret").id
+        tx.set_warrant(rollout_id, b"a.b.c", 1.0)
+        tx.set_warrant(rollout_id, b"a.b.c\nd..e", 2.0)
+        return rollout_id
+
+    rollout_id = await write(store, work)
+    assert await store.read(lambda tx: (tx.warrant(rollout_id), tx.warrant(99))) == (b"a.b.c\nd..e", None)
