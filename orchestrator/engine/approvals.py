@@ -16,12 +16,13 @@ from dataclasses import asdict, dataclass, replace
 
 from orchestrator.core import approval
 from orchestrator.core.approval import ENOUGH_PERSONS, Matter, Need, Proposal, State, Vote
-from orchestrator.core.model import Artifact, Phase, Release, Rollout, Urgency
+from orchestrator.core.model import Phase, Release, Rollout, Urgency
 from orchestrator.core.roles import Act, Caller, may
 from orchestrator.core.rollout import Command, Decision
 from orchestrator.engine import warrants
 from orchestrator.engine.conductor import Conductor
 from orchestrator.engine.keyring import Keyring
+from orchestrator.engine.releases import artifacts_of, release_of
 from orchestrator.errors import ConflictError, ForbiddenError, NotFoundError
 from orchestrator.ports import Review, Store, Tx
 
@@ -211,8 +212,7 @@ def wanted(tx: Tx, rollout: Rollout, what: Command, audience: int | None, rules:
         audience: devices that a start would take; None if they were not counted, which stands for all.
         rules: when approvals are asked for.
     """
-    release = tx.release(rollout.plan.release)
-    assert release is not None, "a rollout names a release that exists"
+    release = release_of(tx, rollout)
     fleet = tx.fleet_size()
     reached = fleet if audience is None else audience
     need = None
@@ -227,7 +227,7 @@ def wanted(tx: Tx, rollout: Rollout, what: Command, audience: int | None, rules:
         return None
     name = rollout.plan.name
     devices = rollout.cohort_size if rollout.cohort_size is not None else reached
-    statements = [hashlib.sha256(item.statement.encode()).hexdigest() for item in _artifacts(tx, release)]
+    statements = [hashlib.sha256(item.statement.encode()).hexdigest() for item in artifacts_of(tx, release)]
     bound = approval.digest(what, name, asdict(rollout.plan), rollout.version, devices, statements)
     text = f"{what} of {name} (release {release.name}, {devices} of {fleet} devices)"
     return Ask(Matter(what), name, need, bound, text)
@@ -268,9 +268,4 @@ def _is_older(tx: Tx, rollout: Rollout, release: Release) -> bool:
 
 
 def _places(tx: Tx, release: Release) -> set[tuple[str, str]]:
-    return {(item.component, model) for item in _artifacts(tx, release) for model in item.hardware}
-
-
-def _artifacts(tx: Tx, release: Release) -> list[Artifact]:
-    found = [tx.artifact(sha256) for sha256 in release.artifacts]
-    return [item for item in found if item is not None]
+    return {(item.component, model) for item in artifacts_of(tx, release) for model in item.hardware}

@@ -23,6 +23,7 @@ from orchestrator.core.cohort import Member
 from orchestrator.core.model import Device, Phase, Rollout
 from orchestrator.core.rollout import Command, Decision
 from orchestrator.engine import allowance, effects
+from orchestrator.engine.releases import by_model, release_of
 from orchestrator.errors import NotFoundError, UnavailableError
 from orchestrator.ports import Event, Lane, Store, Tx
 
@@ -240,10 +241,8 @@ async def _chunks(store: Store, rollout: Rollout) -> AsyncIterator[list[Member]]
 
 def _members(tx: Tx, rollout: Rollout, after: str) -> tuple[list[Device], list[Member]]:
     devices = tx.devices(after, CHUNK)
-    release = tx.release(rollout.plan.release)
-    assert release is not None, "a rollout names a release that exists"
-    artifacts = [tx.artifact(sha256) for sha256 in release.artifacts]
-    hardware = frozenset(model for artifact in artifacts if artifact for model in artifact.hardware)
+    release = release_of(tx, rollout)
+    hardware = frozenset(by_model(tx, release))
     fixed_at = rollout.cohort_at
     chosen = [
         device
@@ -329,8 +328,7 @@ def _open_piece(tx: Tx, rollout_id: int, members: list[Member], now: float) -> N
     rollout = tx.rollout(rollout_id)
     assert rollout is not None, "rollouts are never deleted"
     if rollout.phase is Phase.RUNNING:
-        release = tx.release(rollout.plan.release)
-        assert release is not None, "a rollout names a release that exists"
+        release = release_of(tx, rollout)
         effects.open_members(tx, rollout, members, release.rel, now)
 
 

@@ -23,6 +23,7 @@ import structlog
 from orchestrator.core import audit, trigger
 from orchestrator.core.model import Artifact, Rollout, Urgency
 from orchestrator.engine.keyring import Standing
+from orchestrator.engine.releases import by_model, release_of
 from orchestrator.errors import OrchestratorError, RequestError, UnavailableError
 from orchestrator.ports import DeliveryKind, DeliveryState, Lane, Parcel, Store, Tx
 from orchestrator.wire import token
@@ -215,18 +216,12 @@ def _orders(tx: Tx, parcels: Sequence[Parcel]) -> list[_Order]:
             assert rollout is not None, "a delivery always belongs to a rollout"
             rollouts[parcel.rollout_id] = rollout
             warrants[parcel.rollout_id] = tx.warrant(parcel.rollout_id)
-            artifacts |= {(parcel.rollout_id, model): item for model, item in _by_model(tx, rollout).items()}
+            brought = by_model(tx, release_of(tx, rollout))
+            artifacts |= {(parcel.rollout_id, model): item for model, item in brought.items()}
         recalls = _recalled_hash(tx, parcel) if parcel.kind is DeliveryKind.CANCEL else ""
         artifact = artifacts[parcel.rollout_id, parcel.model]
         orders.append(_Order(parcel, rollouts[parcel.rollout_id], artifact, recalls, warrants[parcel.rollout_id]))
     return orders
-
-
-def _by_model(tx: Tx, rollout: Rollout) -> dict[str, Artifact]:
-    release = tx.release(rollout.plan.release)
-    assert release is not None, "a rollout names a release that exists"
-    found = (tx.artifact(sha256) for sha256 in release.artifacts)
-    return {model: artifact for artifact in found if artifact for model in artifact.hardware}
 
 
 def _recalled_hash(tx: Tx, parcel: Parcel) -> str:

@@ -16,6 +16,7 @@ from orchestrator.core.ceiling import HELD, STANDARD, Ceiling
 from orchestrator.core.model import RELAPSED, Artifact, Device, Phase, Release, Rollout, Tally, Update, UpdateState
 from orchestrator.core.update import FAILURES
 from orchestrator.engine import allowance
+from orchestrator.engine.releases import by_model, release_of
 from orchestrator.errors import NotFoundError
 from orchestrator.ports import DeliveryKind, Tx
 
@@ -275,12 +276,10 @@ def _why(tx: Tx, device: Device, rollout: Rollout, update: Update | None) -> Vie
 
 
 def _why_not(tx: Tx, device: Device, rollout: Rollout) -> str:
-    release = tx.release(rollout.plan.release)
-    assert release is not None, "a rollout names a release that exists"
-    found = [tx.artifact(sha256) for sha256 in release.artifacts]
+    release = release_of(tx, rollout)
     if device.rel >= release.rel:
         return f"it runs release counter {device.rel} already; the release has {release.rel}"
-    if not any(device.model in artifact.hardware for artifact in found if artifact):
+    if device.model not in by_model(tx, release):
         return f"the release has no artifact for {device.model}"
     if rollout.plan.models and device.model not in rollout.plan.models:
         return f"the plan takes {', '.join(rollout.plan.models)} only"

@@ -15,6 +15,7 @@ from orchestrator.core.model import Artifact, Rollout, Urgency
 from orchestrator.core.trigger import warrant_claims
 from orchestrator.engine import effects
 from orchestrator.engine.conductor import Conductor
+from orchestrator.engine.releases import artifacts_of, release_of
 from orchestrator.errors import ConflictError, NotFoundError, RequestError, TrustError
 from orchestrator.ports import Lane, Store, Tx
 from orchestrator.verifier import COSIGN, Keyset, Refused
@@ -117,7 +118,7 @@ def _emergency(tx: Tx, name: str, keyset: Keyset) -> Rollout:
 
 
 def _claims(tx: Tx, rollout: Rollout, keyset: Keyset, most: int, days: int, now: float) -> dict[str, Any]:
-    artifacts = _artifacts(tx, rollout)
+    artifacts = artifacts_of(tx, release_of(tx, rollout))
     return warrant_claims(
         deployment=keyset.iss,
         epoch=keyset.ep,
@@ -128,13 +129,6 @@ def _claims(tx: Tx, rollout: Rollout, keyset: Keyset, most: int, days: int, now:
         issued_at=now,
         expires_at=now + days * DAY_S,
     )
-
-
-def _artifacts(tx: Tx, rollout: Rollout) -> list[Artifact]:
-    release = tx.release(rollout.plan.release)
-    assert release is not None, "a rollout names a release that exists"
-    found = [tx.artifact(sha256) for sha256 in release.artifacts]
-    return [item for item in found if item is not None]
 
 
 def _names(rollout: Rollout, artifacts: list[Artifact]) -> list[str]:
