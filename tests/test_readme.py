@@ -29,10 +29,10 @@ def prose(page: Path) -> str:
 
 
 def typed(page: Path) -> Iterator[str]:
-    """Yield the command lines of a page's code blocks, those joined with `&&` one by one."""
+    """Yield the command lines of a page's code blocks, those joined with `&&` one by one, without redirections."""
     for block in FENCE.findall(page.read_text(encoding="utf-8")):
         for line in block.replace("\\\n", " ").splitlines():
-            yield from (part.strip() for part in line.removeprefix("$ ").split("#")[0].split("&&"))
+            yield from (part.split(" > ")[0].strip() for part in line.removeprefix("$ ").split("#")[0].split("&&"))
 
 
 def resolve(line: str, *, complete: bool) -> None:

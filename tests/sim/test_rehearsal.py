@@ -59,7 +59,8 @@ async def test_the_command_runs_until_a_signal_and_tells_what_happened(
     assert err.decode().startswith("connected 0  accepted 0")
     lines = [json.loads(line) for line in journal.read_text().splitlines()]
     sent = [entry["kind"] for entry in lines if entry["event"] == "sent"]
-    assert sent == [str(kind) for kind in heard.kinds("d1")]
+    said = [str(kind) for kind in heard.kinds("d1")]
+    assert sent in (said, said[:-1])  # the signal may come before the broker's acknowledgement of the last one
 
 
 async def test_a_killed_simulator_leaves_last_wills(open_broker: BrokerInfo, keys: Path) -> None:
