@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
@@ -21,6 +21,8 @@ from orchestrator.errors import NotFoundError, PayloadError, RequestError, Trust
 from orchestrator.wire import checkpoint as wire
 
 MAX_KEY_FILE_BYTES = 16_384
+MAX_FAULTS = 10
+"""So many faulty lines are told one by one."""
 _ALGORITHM = ec.ECDSA(hashes.SHA256())
 
 
@@ -68,8 +70,9 @@ def load_checkpoint_key(path: Path) -> ec.EllipticCurvePublicKey:
         with path.open("rb") as file:
             key = load_pem_public_key(file.read(MAX_KEY_FILE_BYTES))
     except OSError as error:
-        raise NotFoundError(f"checkpoint key {path}: {error.strerror}", code="no_key") from None
-    except ValueError:
+        text = f"checkpoint key {path}: {error.strerror}; name the checkpoint.pub.pem that `ota keys init` wrote"
+        raise NotFoundError(text, code="no_key") from None
+    except (ValueError, UnsupportedAlgorithm):
         raise RequestError(f"{path} is not a PEM public key, such as checkpoint.pub.pem", code="bad_key") from None
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise RequestError(f"{path} holds another kind of key; checkpoints need P-256", code="wrong_curve")
@@ -103,7 +106,8 @@ def load_checkpoints(path: Path, key: ec.EllipticCurvePublicKey) -> tuple[list[C
         with path.open("rb") as file:
             lines = file.read().split(b"\n")
     except OSError as error:
-        raise NotFoundError(f"checkpoints {path}: {error.strerror}", code="no_checkpoints") from None
+        text = f"checkpoints {path}: {error.strerror}; name a copy of the daemon's audit.checkpoint_file"
+        raise NotFoundError(text, code="no_checkpoints") from None
     if lines[-1]:
         faults.append(f"line {len(lines)} of the checkpoints is not whole")
     for number, line in enumerate(lines[:-1], start=1):
@@ -111,6 +115,11 @@ def load_checkpoints(path: Path, key: ec.EllipticCurvePublicKey) -> tuple[list[C
             found.append(open_checkpoint(line, key))
         except (PayloadError, TrustError) as error:
             faults.append(f"line {number} of the checkpoints: {error.message}")
+    if faults and not found:
+        wrong = f"none of the {len(faults)} lines of {path} is a checkpoint of this key, beginning with {faults[0]}"
+        return found, [f"{wrong}; is it the right file, and the right key?"]
+    if len(faults) > MAX_FAULTS:
+        faults[MAX_FAULTS:] = [f"{len(faults) - MAX_FAULTS} more lines of the checkpoints are faulty"]
     return found, faults
 
 

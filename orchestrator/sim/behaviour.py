@@ -8,6 +8,7 @@ Rules:
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
@@ -19,6 +20,7 @@ from orchestrator.errors import ConfigError
 from orchestrator.wire.topics import is_identifier
 
 MAX_DEVICES = 20_000
+ID_PATTERN = re.compile(r"[^{}]*\{0?(?::[0-9]{0,2}[dx]?)?\}[^{}]*")  # no wide field: {:9999999999} fills the memory
 
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Weight = Annotated[float, msgspec.Meta(ge=0)]
@@ -53,6 +55,8 @@ class Behaviour:
         reorder_share: devices whose reports overtake each other.
         replay_share: devices that send reports retained, and their first one again on each connection.
         battery_pct: range of battery levels.
+        least_battery_pct: charge below which a device refuses to begin.
+        slot_bytes: size of a slot, of which an image takes at most nine tenths; 0 where nobody knows it.
         download_s: range of the shortest time a download takes.
         install_s: range of the time to write and check an image.
         reboot_s: range of the time without power or link.
@@ -81,6 +85,8 @@ class Behaviour:
     reorder_share: Share = 0.0
     replay_share: Share = 0.0
     battery_pct: tuple[Percent, Percent] = (40, 100)
+    least_battery_pct: Percent = 0
+    slot_bytes: Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)] = 0
     download_s: tuple[Seconds, Seconds] = (2.0, 8.0)
     install_s: tuple[Seconds, Seconds] = (1.0, 4.0)
     reboot_s: tuple[Seconds, Seconds] = (2.0, 5.0)
@@ -151,8 +157,7 @@ def _contradictions(behaviour: Behaviour, taken: dict[str, Any]) -> list[str]:
 
 
 def _makes_identifiers(pattern: str) -> bool:
-    try:
-        made = {pattern.format(number) for number in (0, 1, MAX_DEVICES)}
-    except (ValueError, IndexError, KeyError, AttributeError):
+    if ID_PATTERN.fullmatch(pattern) is None:
         return False
+    made = {pattern.format(number) for number in (0, 1, MAX_DEVICES)}
     return len(made) == 3 and all(map(is_identifier, made))

@@ -345,10 +345,11 @@ OPERATORS: Mapping[str, Operator] = {
         move_payload,
     )
 }
-ROUGH = (edit_bytes, edit_letters, put_outside_letters, cut, extend)
-"""What may be done to the mutant of another operator once more: nothing here can mend what that one broke."""
+ROUGH = (edit_bytes, edit_letters, put_outside_letters, cut)
+"""What may be done to the mutant of another operator once more: nothing here can mend what that one broke, as `extend`
+does when it adds the very line of a second person that was taken away."""
 
-RICH = (*ROUGH, edit_last_letter, shuffle_parts, take_part_of_another, edit_claims, sign_by_another)
+RICH = (*ROUGH, extend, edit_last_letter, shuffle_parts, take_part_of_another, edit_claims, sign_by_another)
 """Operators that make so many different mutants that they get four turns where the others get one."""
 
 HARMLESS: Mapping[str, str] = {

@@ -1,0 +1,118 @@
+"""The parsers of what devices get and say, and of the words in it.
+
+Rules:
+- The golden vectors are the seeds of messages: what is behind the first checks is reached too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from orchestrator import units
+from orchestrator.adapters import keysets, pkcs11
+from orchestrator.core.audit import Checkpoint
+from orchestrator.errors import PayloadError, RequestError, TrustError
+from orchestrator.verifier import ARTIFACT, BEAT, COSIGN, KEYS, TRIGGER, Refused, check_url, load_keyset
+from orchestrator.verifier.fields import read_claims
+from orchestrator.wire import checkpoint, report, topics
+from tests.fuzz.messages import DEVICE, hear_beat, take_bundle, take_keys
+from tests.fuzz.target import Target, as_text
+from tests.golden import kit, make_vectors
+
+DEVICE_ID = "door-17"
+
+
+def wire_targets() -> list[Target]:
+    """Return the targets that need neither a file nor a server."""
+    return [*_messages(), *_payloads(), *_uplink(), *_words()]
+
+
+def said(**more: Any) -> bytes:
+    """Return a payload of a device."""
+    return kit.compact({"v": 1, "dev": DEVICE_ID, **more})
+
+
+CONFIRMED = said(att="7.1", boot="b1", n=3, kind="confirmed", rel=5, ver="1.0", seq=9, bat=80)
+FAILED = said(att="7.1", boot="b1", n=4, kind="failed", code="hash_mismatch", msg="two\nlines", pct=3, sha="abc")
+FACTS = {"bat": 3, "charging": True, "free": 9, "slot": 8, "link": "wifi", "metered": False, "uptime": 7, "later": 6}
+HELLO = said(model="esp32-c3", ver="1.0", rel=4, boot="b1", boots=7, groups=["eu"], bat=3, facts=FACTS)
+
+
+def make_checkpoint(n: int = 7) -> bytes:
+    """Return a checkpoint of the entry `n`."""
+    signed = checkpoint.signing_input("audit-1", Checkpoint(n, "ab" * 32, 1_900_000_000.5, 1200))
+    return signed + b"." + kit.b64(kit.beat_key.sign(signed))
+
+
+def _messages() -> list[Target]:
+    return [
+        Target("bundle", take_bundle, (Refused,), _vectors("bundle"), 60, 8192),
+        Target("keyset", take_keys, (Refused,), _vectors("keyset"), 40, 8192),
+        Target("beat", hear_beat, (Refused,), _vectors("beat"), 40),
+        Target("keys document", load_keyset, (Refused,), _vectors("document"), 40, 10_000),
+        Target("keyset draft", keysets.parse_draft, (RequestError, TrustError), _drafts(), 20, 10_000),
+        Target("checkpoint", checkpoint.read, (PayloadError,), (make_checkpoint(),), 60),
+    ]
+
+
+def _vectors(call: str) -> tuple[bytes, ...]:
+    return tuple(dict.fromkeys(v["bundle"].encode("latin-1") for v in make_vectors.read() if v["call"] == call))
+
+
+def _drafts() -> tuple[bytes, ...]:
+    lines = kit.several(kit.roots[1:3], kit.keyset())
+    return (lines, lines + b"\n", lines.split(b"\n")[0], kit.compact(kit.keyset()), json.dumps(kit.keyset()).encode())
+
+
+def _payloads() -> list[Target]:
+    examples: dict[str, tuple[kit.Claims, ...]] = {
+        TRIGGER: (kit.offer({"ast": kit.STATED}), kit.recall()),
+        ARTIFACT: (kit.statement(), kit.statement({"dn": [4], "req": [{"comp": "radio", "rel": 2}], "crit": ["dn"]})),
+        COSIGN: (kit.warrant(),),
+        BEAT: (kit.beat(),),
+        KEYS: (kit.keyset(),),
+    }
+    return [
+        Target(f"payload {typ}", partial(read_claims, typ=typ), (Refused,), tuple(map(kit.compact, each)))
+        for typ, each in examples.items()
+    ]
+
+
+def _uplink() -> list[Target]:
+    payload = (PayloadError,)
+    tops = (b"ota/v1/d/door-17/report", b"ota/v1/d/x/state", b"ota/v1/keys/4", b"ota/v1/g/all/beat", b"ota/v1/d/x/cmd")
+    return [
+        Target("report", partial(report.decode_report, device=DEVICE_ID), payload, (CONFIRMED, FAILED), 60),
+        Target("hello", partial(report.decode_hello, device=DEVICE_ID), payload, (HELLO,), 60),
+        Target("state", partial(report.decode_state, device=DEVICE_ID), payload, (said(online=True),), 40),
+        Target("topic", _read_topic, payload, tops, 60),
+    ]
+
+
+def _words() -> list[Target]:
+    uris = (
+        b"pkcs11:token=ota;object=trigger?module-path=/usr/lib/libsofthsm2.so&pin-source=file:/run/pin",
+        b"pkcs11:serial=%01%02;id=%20;type=private?module-path=/x",
+    )
+    places = (b"https://fw.example.net/v1/dl/x", b"http://127.0.0.1:80/x", b"https://[::1]/", b"https://u@h:1/x?y")
+    quantities: dict[str, tuple[Callable[[object], object], tuple[bytes, ...]]] = {
+        "duration": (units.parse_duration, (b"30s", b"1.5h", b"10ms")),
+        "size": (units.parse_size, (b"64MiB", b"4096B")),
+        "share": (units.parse_share, (b"20%", b"0.5%")),
+    }
+    return [
+        Target("token address", lambda data: pkcs11.parse_uri(as_text(data)), (RequestError,), uris, 40),
+        Target("download address", lambda data: check_url(as_text(data), DEVICE), (Refused,), places, 40),
+        *(
+            Target(name, lambda data, parse=parse: parse(as_text(data)), (ValueError,), seeds, 10)  # type: ignore[misc]
+            for name, (parse, seeds) in quantities.items()
+        ),
+    ]
+
+
+def _read_topic(data: bytes) -> object:
+    topic = as_text(data)
+    return topics.may_lie_retained(topic), topics.is_command(topic), topics.parse_uplink(topic)
