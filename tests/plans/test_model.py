@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from orchestrator.core.model import Deadlines, Delivery, HaltRule, Plan, SizeKind, StagePlan, Urgency
 from orchestrator.errors import ConfigError
-from orchestrator.web.plans import parse_plan
+from orchestrator.plans import parse_plan
 
 LEAST = {"name": "spring", "release": "radio-2", "stages": [{"devices": "rest"}]}
 
@@ -137,7 +137,7 @@ def test_all_faults_come_at_once() -> None:
 
 def test_only_the_last_stage_may_take_the_rest() -> None:
     assert faults_of(LEAST | {"stages": [{"devices": "rest"}, {"devices": 5}]}) == [
-        'the plan: only the last stage may take "rest"'
+        'stages.0.devices: only the last stage may take "rest"; write a number of devices or a share such as "5%"'
     ]
 
 
