@@ -1,7 +1,8 @@
 """`make bench`: each figure beside its yardstick, measured in the same run on a fresh broker.
 
 One line per figure, ending in `ratio N.NN`. Absolute rates depend on the machine and its neighbours; the
-ratios are what is compared. `BENCH_DEVICES` and `BENCH_ROUNDS` change the size.
+ratios are what is compared. `BENCH_DEVICES` and `BENCH_ROUNDS` change the size. What takes minutes has a command of its
+own, and `benchmarks/README.md` its figures: `python -m benchmarks.step`, `.start`, `.halts` and `.responder`.
 """
 
 from __future__ import annotations
@@ -15,9 +16,17 @@ from pathlib import Path
 
 import structlog
 
-from benchmarks import ingest, pace, triggers
+from benchmarks import halts, ingest, pace, rehearsal, start, step, triggers
 from orchestrator.daemon import tune_interpreter
 from orchestrator.demo.broker import broker
+
+HALTS = 10
+
+
+def _folder(under: str, name: str) -> Path:
+    made = Path(under) / name
+    made.mkdir()
+    return made
 
 
 async def _main() -> None:
@@ -31,7 +40,12 @@ async def _main() -> None:
             await ingest.run(info, Path(folder), devices, rounds)
         async with broker(users=None, directory=Path(folder) / "broker2") as info:
             await triggers.run(info, Path(folder), max(devices // 10, 500), rounds)
+        async with broker(users=None, directory=Path(folder) / "broker3") as info:
+            await halts.run(info, _folder(folder, "halts"), HALTS, max(devices // 10, 1000))
+        await step.run(_folder(folder, "step"), 5 * devices)
+        await start.run(_folder(folder, "start"), 5 * devices)
     pace.run(rounds)
+    rehearsal.run(rounds)
 
 
 if __name__ == "__main__":

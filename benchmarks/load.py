@@ -27,12 +27,14 @@ def _length(size: int) -> bytes:
             return bytes(coded)
 
 
-def _connect(client_id: str) -> bytes:
-    body = b"\x00\x04MQTT\x04\x02\x00\x3c" + struct.pack("!H", len(client_id)) + client_id.encode()
+def connect(client_id: str, keep_alive_s: int = 60) -> bytes:
+    """Return the packet that opens a session."""
+    body = b"\x00\x04MQTT\x04\x02" + struct.pack("!HH", keep_alive_s, len(client_id)) + client_id.encode()
     return b"\x10" + _length(len(body)) + body
 
 
-def _publish(mid: int, topic: str, payload: bytes) -> bytes:
+def publication(mid: int, topic: str, payload: bytes) -> bytes:
+    """Return the packet that publishes at QoS 1."""
     body = struct.pack("!H", len(topic)) + topic.encode() + struct.pack("!H", mid) + payload
     return b"\x32" + _length(len(body)) + body
 
@@ -51,7 +53,7 @@ class Publisher(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        transport.write(_connect(self._name))
+        transport.write(connect(self._name))
 
     def data_received(self, data: bytes) -> None:
         whole, self._rest = divmod(self._rest + len(data), _PUBACK_BYTES)
@@ -76,7 +78,7 @@ async def publish(port: int, reports: list[tuple[str, bytes]]) -> None:
     for number in range(CONNECTIONS):
         mine = reports[number::CONNECTIONS]
         packets = [
-            _publish(place % 65_535 + 1, f"ota/v1/d/{device}/report", payload)
+            publication(place % 65_535 + 1, f"ota/v1/d/{device}/report", payload)
             for place, (device, payload) in enumerate(mine)
         ]
         done = loop.create_future()

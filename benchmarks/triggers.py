@@ -11,17 +11,15 @@ import statistics
 import time
 from pathlib import Path
 
-from benchmarks.field import Field, connected, prepare
+from benchmarks.field import Field, connected, prepare, statement
 from orchestrator.adapters.keys import create_keys
 from orchestrator.adapters.mqtt import MqttBus
 from orchestrator.adapters.signers import FileSigner
-from orchestrator.core import trigger
-from orchestrator.core.model import Artifact
 from orchestrator.demo.broker import BrokerInfo
 from orchestrator.engine.dispatcher import Dispatcher
 from orchestrator.engine.keyring import Standing
 from orchestrator.engine.sealer import Sealer, SealerSettings
-from orchestrator.wire import token, topics
+from orchestrator.wire import topics
 
 BATCH = 50
 
@@ -31,12 +29,11 @@ async def run(broker: BrokerInfo, directory: Path, count: int, rounds: int) -> N
     keys = directory / "keys"
     create_keys(keys, "bench")
     signer = FileSigner.load(keys / "trigger.pem")
-    statement = _statement(FileSigner.load(keys / "artifact.pem"))
     published, bare, signed = [], [], []
     for number in range(rounds):
         folder = directory / f"triggers-{number}"
         folder.mkdir()
-        field = await prepare(folder, count, statement)
+        field = await prepare(folder, count, statement(keys))
         async with connected(broker, f"triggers-{number}", *topics.uplink_filters()) as bus:
             published.append(await _engine(field, bus, signer, count))
             sample = (await field.store.read(lambda tx: tx.parcels(1)))[0].token.encode()
@@ -80,11 +77,3 @@ def _sign(signer: FileSigner, count: int) -> float:
     for number in range(count):
         signer.sign(number.to_bytes(600, "big"))
     return count / (time.perf_counter() - started)
-
-
-def _statement(signer: FileSigner) -> str:
-    artifact = Artifact("A" * 43, 1 << 20, "bench", "2", 2, 0, "main", ("bench",), "raw", 0, "", "", None)
-    signed = token.signing_input(
-        token.TokenType.ARTIFACT, signer.kid, trigger.statement_claims(artifact, issued_at=time.time())
-    )
-    return token.assemble(signed, signer.sign(signed)).decode()
