@@ -1,0 +1,33 @@
+"""What campaigns have found, each as its shortest story."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from orchestrator.core.model import UpdateState
+from orchestrator.wire.report import Hello, encode
+from orchestrator.wire.topics import Channel, uplink
+from tests.support.builders import REST, make_plan
+from tests.support.clock import running, until
+from tests.support.factory import Settings, plant
+
+BATCH = 4
+ENOUGH_TURNS = 20
+
+
+async def test_silence_is_judged_also_when_the_last_batch_was_full(tmp_path: Path) -> None:
+    """A full batch says that more may wait. When nothing followed, nobody ever took that back."""
+    async with plant(tmp_path, Settings(batch=BATCH)) as it:
+        await it.enrol(BATCH)
+        rollout = await it.running(make_plan((REST,)))
+        await it.send()
+        for at in range(BATCH):
+            it.bus.deliver(uplink(f"d{at:03}", Channel.HELLO), encode(Hello(1, f"d{at:03}", "m1", rel=1)))
+        it.clock.advance(rollout.plan.deadlines.accept_s + 1)
+        async with running(it.recorder.listen()):
+            await until(lambda: it.recorder.counts["acknowledged"] == BATCH)
+            for _ in range(ENOUGH_TURNS):
+                await asyncio.sleep(0)
+            assert await it.recorder.judge_silence_once()
+        assert await it.states(rollout) == {UpdateState.UNREACHED: BATCH}
