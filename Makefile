@@ -6,6 +6,9 @@
 # make fix        formats, and mends what the linter can
 # make bench      the benchmarks, each beside its yardstick; BENCH_DEVICES=n and BENCH_ROUNDS=n set the size
 # make kill-test  kills the daemon 2,000 times during rollouts; KILLS=n for another number
+# make mutants    10 million mutants of every kind of message, none of which a device may take; MUTANTS=n
+# make fuzz       5 million hostile inputs for every parser, none of which may crash or hang; FUZZ=n
+# make campaigns  10,000 hostile days for the engine, each in virtual time, no promise of which may break; CAMPAIGNS=n
 # make lock       new locks after a change of dependencies; needs uv
 # make clean      removes the virtual environment and everything that was made
 #
@@ -13,6 +16,9 @@
 # SoftHSM where root or sudo allows.
 
 KILLS ?= 2000
+MUTANTS ?= 10000000
+FUZZ ?= 5000000
+CAMPAIGNS ?= 10000
 UV ?= uv
 PYTEST_ARGS ?=
 export KEEP SEED SEEDS PYTHON
@@ -22,7 +28,7 @@ READY := .venv/.installed
 CODE := orchestrator tests benchmarks
 LOCK := $(UV) pip compile pyproject.toml --universal --generate-hashes --no-header -q
 
-.PHONY: demo test check static fix bench kill-test lock clean broker
+.PHONY: demo test check static fix bench kill-test mutants fuzz campaigns lock clean broker
 
 demo: $(READY)
 	@scripts/setup broker --optional
@@ -51,6 +57,15 @@ bench: $(READY) broker
 
 kill-test: $(READY) broker
 	@KILLS=$(KILLS) $(BIN)/pytest tests/e2e/test_kill.py --timeout=0
+
+mutants: $(READY)
+	@$(BIN)/python -m tests.fuzz.mutants $(MUTANTS)
+
+fuzz: $(READY)
+	@$(BIN)/python -m tests.fuzz.fuzz $(FUZZ)
+
+campaigns: $(READY)
+	@$(BIN)/python -m tests.campaigns.campaigns $(CAMPAIGNS)
 
 lock:
 	@command -v $(UV) >/dev/null || { echo "lock: uv is not installed; pip install uv, or name it: make lock UV=PATH"; exit 1; }

@@ -26,7 +26,9 @@ WAYS: tuple[tuple[FactKind, ...], ...] = (
     (F.OFFER, F.WITHDRAW),
     (F.OFFER, F.REFUSED),
     (F.OFFER, F.UNANSWERED, F.RETURN),
-    (F.OFFER, F.ACCEPTED, F.FAILED),
+    (F.UNANSWERED,),
+    (F.OFFER, F.ACCEPTED, F.FAILED, F.AGAIN),
+    (F.OFFER, F.ACCEPTED, F.GAVE_UP, F.RETURN),
     (F.OFFER, F.ACCEPTED, F.DOWNLOADED, F.SILENT),
     (F.OFFER, F.ACCEPTED, F.DOWNLOADED, F.INSTALLED, F.ROLLED_BACK),
     (F.OFFER, F.ACCEPTED, F.DOWNLOADED, F.INSTALLED, F.SILENT),
@@ -53,7 +55,9 @@ Drawn by `docs/draw_machines.py` from the tables in `orchestrator/core`; a test 
 
 Plain words are commands of a person, words in brackets are moves that nobody commands. `resume` leads to `preparing`
 while the cohort is not known; it passes the stage of an inconclusive rollout, so that the last one is `done`. A
-finished rollout is never left.
+finished rollout is never left. `retry`, `advance` and `skip` change something within a phase: `retry` gives failed
+devices another attempt, `advance` passes the stage without waiting for the rest of its evidence, `skip` also without
+offering it the release.
 """
 
 _UPDATE = """
@@ -68,7 +72,7 @@ _KINDS = """
 |---|---|---|
 | in flight | {in_flight} | holds a slot; counts in n, so far as a success |
 | confirmed | confirmed | healthy on the new release |
-| failed | {failures} | counts in k; never left for a state of another kind |
+| failed | {failures} | counts in k; still counts if a person gives the device another attempt (`again`) |
 | neutral | {neutral} | no evidence: never ran, or never began, the new release |
 
 What a device says climbs this ladder and never comes down, so every order of its reports ends in the same state:
@@ -86,7 +90,7 @@ Every move: the row is the present state, the column what happened, the cell the
 {decided}
 """
 
-DECIDED = (F.OFFER, F.WITHDRAW, F.RECALL, F.UNANSWERED, F.SILENT, F.RETURN, F.SUPERSEDE)
+DECIDED = (F.OFFER, F.WITHDRAW, F.RECALL, F.UNANSWERED, F.SILENT, F.RETURN, F.SUPERSEDE, F.AGAIN)
 """Facts of the daemon; all others are said by devices."""
 
 

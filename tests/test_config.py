@@ -200,6 +200,11 @@ def test_a_secret_in_the_environment_is_refused_and_not_repeated(environ: dict[s
         ("certificates: {files: [./none.pem]}", "certificates.files: there is no file none.pem"),
         ("conductor: {ceiling_share: 0.2}", "conductor.ceiling_share: 0.2 is not a share; write a percentage"),
         ("conductor: {ceiling_share: 101%}", "conductor.ceiling_share: '101%' is not a share"),
+        ("gates: {origins: ['https://h.example/x']}", "gates.origins.0: must be an origin such as https://metrics."),
+        ("gates: {origins: ['ftp://h.example']}", "gates.origins.0: must begin with http:// or https://"),
+        ("gates: {origins: ['https://ann@h.example']}", "gates.origins.0: must not hold a user or password"),
+        ("gates: {networks: [10.0.0.1/8]}", "gates.networks.0: must be a network such as 10.0.0.0/8"),
+        ("conductor: {outage_floor: 0}", "conductor.outage_floor: must be greater than or equal to 1"),
         ("conductor: {ceiling_floor: 0}", "conductor.ceiling_floor: must be greater than or equal to 1"),
         ("sources: {max_artifact_size: 5}", "sources.max_artifact_size: 5 is not a size"),
         ("trust: {token_keys: [trigger.pem]}", "trust.token_keys.0: must be a URI such as pkcs11:"),
@@ -295,3 +300,10 @@ def test_checkpoints_go_to_an_absolute_path(environ: dict[str, str], file: Path)
     assert "audit.checkpoint_file: must be an absolute path" in faults_of(
         file, environ, "audit: {checkpoint_file: checkpoints}"
     )
+
+
+def test_a_section_in_another_case_with_a_wrong_value_is_a_clear_error(file: Path) -> None:
+    file.write_text("loG:\n  level: infoo\n  format: auto\n")
+    with pytest.raises(ConfigError) as refused:
+        config.load(file, {})
+    assert any("level" in fault for fault in refused.value.faults)

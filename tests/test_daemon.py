@@ -12,10 +12,12 @@ from typing import Any, cast
 
 import aiomqtt
 import pytest
+from click.testing import CliRunner
 from structlog.testing import capture_logs
 
 from orchestrator import daemon as module
 from orchestrator.adapters.systemd import Notifier
+from orchestrator.cli.main import cli
 from orchestrator.demo import broker as brokers
 from orchestrator.demo.broker import HOST, BrokerInfo, free_port
 from orchestrator.errors import UnavailableError
@@ -98,6 +100,37 @@ async def test_keys_that_do_not_fit_are_listed_at_once(tmp_path: Path) -> None:
     assert first.startswith("error: trust.trigger_key_file: No trigger key at hand is good under keyset 1: configure ")
     assert first.endswith(" is of another role: artifact.")
     assert second == "error: deployment: the devices of trust.public_keys_file belong to my-fleet; name the same here"
+
+
+async def test_a_keyset_that_nobody_submitted_is_not_believed(tmp_path: Path) -> None:
+    """A new keyset replaces the document in place: a daemon that is pointed at that folder must notice."""
+    keys = tmp_path / "keys"
+    deployment = Deployment.made(tmp_path)
+    async with daemon(deployment.write()) as running:
+        await running.origin()
+        assert (await running.stop())[0] == 0
+    roots = ["--root", str(keys / "root-1.pem"), "--root", str(keys / "root-2.pem")]
+    rotate = ["keys", "rotate", "--role", "trigger", *roots, "--keys", str(keys / "device-keys.json")]
+    assert CliRunner().invoke(cli, rotate).exit_code == 0
+    text = await refusal(deployment)
+    assert text.startswith("error: trust.public_keys_file: it holds keyset 2, and keyset 1 is the last that devices ")
+    assert len(text.splitlines()) == 1  # that its trigger key is missing as well would only mislead
+
+    new = (keys / "device-keys.json").read_bytes()
+    (keys / "device-keys.json").write_bytes((keys / "device-keys-1.json").read_bytes())
+    async with daemon(deployment.write()) as running:  # the way back
+        await running.origin()
+        assert (await running.stop())[0] == 0
+
+    (keys / "device-keys.json").write_bytes(new)
+    deployment.sections["trust"]["trigger_key_file"] = str(keys / "trigger-ep2.pem")
+    assert "`ota serve --accept-keyset 2`" in await refusal(deployment)
+    for options in (("--accept-keyset", "2"), ()):  # said once, it is remembered
+        async with daemon(deployment.write(), *options) as running, operator(await running.origin()) as http:
+            assert (await http.get("/api/v1/keyset")).json()["epoch"] == 2
+            log = (await http.get("/api/v1/audit")).json()
+    trusted = [item for item in log if item["action"] == "keyset.trusted"]
+    assert [item["object"] for item in trusted] == ["keyset 1", "keyset 2"]
 
 
 async def test_a_trigger_key_that_is_none(tmp_path: Path) -> None:

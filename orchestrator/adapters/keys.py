@@ -162,7 +162,8 @@ def load_device_keys(path: Path) -> Keyset:
     try:
         return load_keyset(path.read_bytes())
     except OSError as error:
-        raise NotFoundError(f"public keys {path}: {error.strerror}", code="no_public_keys") from None
+        text = f"public keys {path}: {error.strerror}; name the device-keys.json that devices were provisioned with"
+        raise NotFoundError(text, code="no_public_keys") from None
     except Refused as refusal:
         raise TrustError(f"public keys {path} are not valid: {refusal}", code="bad_public_keys") from None
 
@@ -178,7 +179,8 @@ def load_public_key(path: Path) -> ec.EllipticCurvePublicKey:
         with path.open("rb") as file:
             key = load_pem_public_key(file.read(_MAX_PUBLIC_BYTES))
     except OSError as error:
-        raise NotFoundError(f"public key {path}: {error.strerror}", code="no_key") from None
+        text = f"public key {path}: {error.strerror}; name a .pub.pem such as `ota keys make` writes"
+        raise NotFoundError(text, code="no_key") from None
     except (ValueError, UnsupportedAlgorithm):
         raise RequestError(f"{path} is not a PEM public key", code="bad_key") from None
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):

@@ -198,7 +198,8 @@ def read_draft(path: Path) -> Draft:
         with path.open("rb") as file:
             content = file.read(MAX_FILE_BYTES)
     except OSError as error:
-        raise NotFoundError(f"keyset {path}: {error.strerror}", code="no_keyset") from None
+        text = f"keyset {path}: {error.strerror}; `ota keys rotate`, `revoke` and `propose` write such a file"
+        raise NotFoundError(text, code="no_keyset") from None
     try:
         return parse_draft(content)
     except (TrustError, RequestError) as error:

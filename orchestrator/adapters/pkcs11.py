@@ -241,7 +241,8 @@ def _pin(path: Path) -> str:
             check_mode(os.fstat(file.fileno()), path)
             pin = file.read(MAX_PIN_BYTES + 1).decode().removesuffix("\n")
     except OSError as error:
-        raise NotFoundError(f"PIN file {path}: {error.strerror}", code="no_pin") from None
+        text = f"PIN file {path}: {error.strerror}; name it with --pin-file, pin-source= or trust.token_pin_file"
+        raise NotFoundError(text, code="no_pin") from None
     except UnicodeDecodeError:
         raise RequestError(f"PIN file {path} is not text", code="bad_pin") from None
     if not pin or "\n" in pin or len(pin) > MAX_PIN_BYTES:

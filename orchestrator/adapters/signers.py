@@ -138,6 +138,10 @@ def check_mode(status: os.stat_result, path: Path) -> None:
         ForbiddenError: with the command that mends it.
     """
     # systemd hands credentials over as files of root with an access list, which shows as group-readable.
+    if status.st_uid not in (0, os.geteuid()):
+        raise ForbiddenError(
+            f"secret file {path} belongs to another user; run `chown {os.geteuid()} {path}`", code="key_exposed"
+        )
     exposed = stat.S_IRWXO if status.st_uid != os.geteuid() else stat.S_IRWXG | stat.S_IRWXO
     if status.st_mode & exposed:
         raise ForbiddenError(f"secret file {path} is open to others; run `chmod 600 {path}`", code="key_exposed")

@@ -95,8 +95,9 @@ def verify(
 @audit_group.command("export")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @_database_option
+@show.output_option
 @click.pass_context
-def export(context: click.Context, file: Path, database: Path | None) -> None:
+def export(context: click.Context, file: Path, database: Path | None, output: str) -> None:
     """Write all entries to a new file, one JSON object per line."""
     with _opened(context, database) as log:
         lines = [json.dumps(asdict(entry), ensure_ascii=False) + "\n" for entry in log.entries()]
@@ -105,7 +106,8 @@ def export(context: click.Context, file: Path, database: Path | None) -> None:
             out.writelines(lines)
     except OSError as error:
         fail(f"{file} cannot be written: {error.strerror}; name a new file")
-    click.echo(f"{len(lines)} entries written to {file}")
+    said = {"file": str(file), "entries": len(lines)}
+    show.emit(said, output, lambda _: click.echo(f"{len(lines)} entries written to {file}"))
 
 
 def _examine(log: _Log, kept: Sequence[Checkpoint]) -> Findings:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 
+from orchestrator.cli import show
 from orchestrator.cli.client import fail
 
 
@@ -28,7 +29,8 @@ def broker_group() -> None:
     help="All logins with their mqtt_password, as JSON lines (docs/broker.md).",
 )
 @click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="File to write.")
-def dynsec_command(credentials: Path, out: Path) -> None:
+@show.output_option
+def dynsec_command(credentials: Path, out: Path, output: str) -> None:
     """Make the logins and rights for mosquitto's dynamic security plugin.
 
     A login without a password comes in by its certificate. The broker reads the file when it starts.
@@ -47,6 +49,6 @@ def dynsec_command(credentials: Path, out: Path) -> None:
     except OSError as error:
         fail(f"{out} cannot be written: {error.strerror}; name another file with --out")
     without = sum(login.password is None for login in logins)
-    click.echo(
-        f"{len(logins)} logins are in {out}, {without} of them without a password: only certificates let those in"
-    )
+    text = f"{len(logins)} logins are in {out}, {without} of them without a password: only certificates let those in"
+    said = {"file": str(out), "logins": len(logins), "without_password": without}
+    show.emit(said, output, lambda _: click.echo(text))

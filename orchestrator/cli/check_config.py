@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from orchestrator.cli import show
+
 DEFAULT_CONFIG = "/etc/ota-orchestrator/config.yaml"
 
 
@@ -21,16 +23,26 @@ DEFAULT_CONFIG = "/etc/ota-orchestrator/config.yaml"
     help="The YAML file to check.",
 )
 @click.option("--print-effective", is_flag=True, help="Print what file, environment and defaults make together.")
+@show.output_option
 @click.pass_context
-def check_config_command(context: click.Context, path: Path, print_effective: bool) -> None:
+def check_config_command(context: click.Context, path: Path, print_effective: bool, output: str) -> None:
     """Check the configuration; list all faults and end with 1 if there are any."""
-    from orchestrator import config
+    from orchestrator import config, strict_yaml
     from orchestrator.errors import ConfigError
 
     try:
         settings = config.load(path, os.environ)
     except ConfigError as error:
-        for fault in error.faults:
-            click.echo(fault, err=True)
+        show.emit({"config": str(path), "faults": error.faults}, output, _draw_faults)
         context.exit(1)
-    click.echo(config.effective(settings) if print_effective else f"{path}: no faults", nl=not print_effective)
+    effective = config.effective(settings)
+    if output == "json":
+        parsed = {"effective": strict_yaml.parse(effective.encode())} if print_effective else {}
+        show.emit({"config": str(path), "faults": []} | parsed, output, _draw_faults)
+    else:
+        click.echo(effective if print_effective else f"{path}: no faults", nl=not print_effective)
+
+
+def _draw_faults(data: show.View) -> None:
+    for fault in data["faults"]:
+        click.echo(fault, err=True)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import quote
 
 import click
-from click.core import ParameterSource
 
 DEFAULT_SERVER = "http://127.0.0.1:8080"
-DEFAULT_TOKEN_FILE = "/etc/ota-orchestrator/operator-token"
+DEFAULT_TOKEN_FILES = ("/etc/ota-orchestrator/operator-token", "/etc/ota-orchestrator/secrets/operator-token")
 DEFAULT_SOCKET = "/run/ota-orchestrator/admin.sock"
+_ORIGIN = re.compile(r"https?://[^/?#\s]+/?")
 WAIT_S = 2.0
 """Pause between two looks at a proposal that is waited for."""
 CONFLICT = 409
@@ -33,6 +35,10 @@ class Client:
     def __init__(self, server: str, token_file: Path | None, socket: Path | None = None) -> None:
         import httpx2
 
+        if socket is None and not _ORIGIN.fullmatch(server):
+            fail(
+                f"{server!r} is no address of a daemon; write http://HOST:PORT or https://HOST, as {DEFAULT_SERVER} is"
+            )
         self._server = server if socket is None else str(socket)
         options: dict[str, Any] = {"base_url": server, "timeout": 60.0, "trust_env": False}
         if token_file is not None:
@@ -61,7 +67,29 @@ class Client:
         while wait and answer.status_code == CONFLICT and (proposal := _proposal_in(answer)) is not None:
             self._await(proposal)
             answer = self._send("POST", path, **options)
-        return _read(answer)
+        said = _read(answer)
+        if isinstance(said, dict) and "review" in said:
+            number = said["review"]
+            click.echo(
+                f"review {number} is open: another person closes it: `ota review {number} --reason WHY`", err=True
+            )
+        return said
+
+    def lines(self, method: str, path: str, body: object = None) -> Iterator[Any]:
+        """Yield an answer of many lines, one JSON value each, as it comes."""
+        import httpx2
+
+        content = None if body is None else json.dumps(body, default=str)
+        headers = {"Content-Type": "application/json"}
+        try:
+            with self._http.stream(method, f"/api/v1{path}", content=content, headers=headers) as answer:
+                if not answer.is_success:
+                    answer.read()
+                    _explain(answer)
+                for line in answer.iter_lines():
+                    yield json.loads(line)
+        except (httpx2.HTTPError, ValueError) as error:
+            fail(f"the daemon at {self._server} did not finish its answer: {error}")
 
     def _await(self, proposal: int) -> None:
         click.echo(f"waiting for others to `ota approve {proposal} --reason WHY`", err=True)
@@ -106,11 +134,15 @@ def _door(root: click.Context) -> tuple[Path | None, Path | None]:
 
     Over the socket a token is sent only if its file was named; without a readable token file the socket is tried.
     """
-    token_file, socket = root.params["token_file"], root.params["socket"]
-    named = root.get_parameter_source("token_file") is not ParameterSource.DEFAULT
-    if socket is None and not named and not os.access(token_file, os.R_OK) and Path(DEFAULT_SOCKET).is_socket():
-        socket = Path(DEFAULT_SOCKET)
-    return (token_file if named or socket is None else None), socket
+    named, socket = root.params["token_file"], root.params["socket"]
+    if named is not None or socket is not None:
+        return named, socket
+    for place in map(Path, DEFAULT_TOKEN_FILES):
+        if os.access(place, os.R_OK):
+            return place, None
+    if Path(DEFAULT_SOCKET).is_socket():
+        return None, Path(DEFAULT_SOCKET)
+    fail(f"no operator token can be read: neither {' nor '.join(DEFAULT_TOKEN_FILES)}; name one with --token-file")
 
 
 def _read(answer: Any) -> Any:

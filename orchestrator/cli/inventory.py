@@ -11,6 +11,8 @@ import click
 
 from orchestrator.cli import show
 from orchestrator.cli.client import connect, fail, place
+from orchestrator.cli.facts import import_command, set_command
+from orchestrator.cli.quarantine import quarantine_command, release_command
 from orchestrator.cli.sign import sign_command, verify_command
 
 _CHUNK = 1000
@@ -60,10 +62,11 @@ def add(
 
 
 def _numbered(pattern: str, count: int) -> list[str]:
-    try:
-        return [pattern.format(number) for number in range(count)]
-    except (ValueError, IndexError, KeyError, AttributeError):
+    from orchestrator.sim.behaviour import ID_PATTERN
+
+    if count and ID_PATTERN.fullmatch(pattern) is None:
         fail(f"--pattern {pattern!r} cannot hold a number; write one such as 'dev-{{:05d}}'")
+    return [pattern.format(number) for number in range(count)]
 
 
 def _opened(path: Path) -> TextIO:
@@ -76,11 +79,15 @@ def _opened(path: Path) -> TextIO:
 @device_group.command("list")
 @click.option("--after", default="", help="Continue after this identifier.")
 @click.option("--limit", type=int, default=100, show_default=True)
+@click.option("--select", default="", metavar="EXPR", help="Only those, such as 'site like \"berlin-*\"'.")
+@click.option("--quarantined", is_flag=True, help="Only those in quarantine, with the reason.")
 @show.output_option
 @click.pass_context
-def list_devices(context: click.Context, after: str, limit: int, output: str) -> None:
+def list_devices(context: click.Context, after: str, limit: int, select: str, quarantined: bool, output: str) -> None:
     """List devices in the order of their identifiers."""
-    show.emit(connect(context).get("/devices", after=after, limit=limit), output, show.draw_devices)
+    query = {"after": after, "limit": limit, "select": select, "quarantined": quarantined}
+    found = connect(context).get("/devices", **query)
+    show.emit(found, output, show.draw_quarantined if quarantined else show.draw_devices)
 
 
 @device_group.command("get")
@@ -99,6 +106,12 @@ def get_device(context: click.Context, device_id: str, output: str) -> None:
 def explain_device(context: click.Context, device_id: str, output: str) -> None:
     """Say why a device has or has not each release."""
     show.emit(connect(context).get(place("devices", device_id, "explain")), output, show.draw_device_reason)
+
+
+device_group.add_command(set_command)
+device_group.add_command(import_command)
+device_group.add_command(quarantine_command)
+device_group.add_command(release_command)
 
 
 @click.group("release")

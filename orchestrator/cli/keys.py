@@ -88,6 +88,8 @@ def init_command(
     """Make all keys of a deployment and the public keys for devices."""
     from orchestrator.adapters.keys import PUBLIC_FILE, KeyPlan, create_keys
 
+    _check_enough(roots, root_threshold, "root keys are made", "--roots", "--root-threshold")
+    _check_enough(len(cosigners), cosign_threshold, "cosigners are named", "--cosigner", "--cosign-threshold")
     ends = {role: _ends_at(text) for role, text in (_role_and_rest(item, "DURATION") for item in valid)}
     plan = KeyPlan(roots, root_threshold, cosigners, cosign_threshold, ends)
     files = create_keys(directory, deployment, epoch=epoch, replace=replace, plan=plan)
@@ -164,7 +166,7 @@ def rotate_command(
     store(draft, held, path)
     shown = {"epoch": draft.keyset.ep, "keyset": str(lines), "public": str(path), "private": str(place)}
     shown |= {"kid": key.kid, "removed": [old.kid for old in gone], "advice": looks.ADVICE[role].format(who=who)}
-    show.emit(shown, output, looks.draw_fields)
+    show.emit(shown, output, looks.draw_next)
 
 
 @keys_group.command("revoke", context_settings={"ignore_unknown_options": True})  # a key may begin with "-"
@@ -195,7 +197,7 @@ def revoke_command(
     draft = sign_all(propose(held, change, now, _allowed(allow)), held, _signers(roots, pin_file), now)
     lines = store(draft, held, path)
     shown = {"epoch": draft.keyset.ep, "keyset": str(lines), "public": str(path), "removed": list(kids)}
-    show.emit(shown, output, looks.draw_fields)
+    show.emit(shown, output, looks.draw_next)
 
 
 @keys_group.command("propose")
@@ -281,22 +283,23 @@ def take_command(keyset: Path, path: Path, output: str) -> None:
     held = load_device_keys(path)
     draft = sign_all(read_draft(keyset), held, (), time.time())
     lines = store(draft, held, path)
-    show.emit({"epoch": draft.keyset.ep, "keyset": str(lines), "public": str(path)}, output, looks.draw_fields)
+    show.emit({"epoch": draft.keyset.ep, "keyset": str(lines), "public": str(path)}, output, looks.draw_next)
 
 
 @keys_group.command("submit")
 @click.argument("keyset", type=click.Path(path_type=Path))
 @click.option("--reason", default="", help="Why; shown to those who must approve it.")
+@click.option("--force", is_flag=True, help="Take it even if the daemon has no key to sign triggers with under it.")
 @approval_options
 @show.output_option
 @click.pass_context
 def submit_command(
-    context: click.Context, keyset: Path, reason: str, wait: bool, break_glass: str, output: str
+    context: click.Context, keyset: Path, reason: str, force: bool, wait: bool, break_glass: str, output: str
 ) -> None:
     """Hand the signed KEYSET to the daemon, which gives it to all devices at once."""
     from orchestrator.adapters.keysets import read_draft
 
-    body = {"lines": read_draft(keyset).content.decode(), "reason": reason, "break_glass": break_glass}
+    body = {"lines": read_draft(keyset).content.decode(), "reason": reason, "break_glass": break_glass, "force": force}
     show.emit(connect(context).post("/keyset", body, wait=wait), output, looks.draw_taken)
 
 
@@ -316,6 +319,11 @@ def export_command(path: Path, form: str, file: Path | None, output: str) -> Non
         write_file(file, text.encode(), 0o644, replace=True)
     shown = {"format": form, "epoch": held.ep, **({"file": str(file)} if file else {"text": text})}
     show.emit(shown, output, looks.draw_export)
+
+
+def _check_enough(there: int, needed: int, what: str, more: str, fewer: str) -> None:
+    if 0 < there < needed:
+        raise click.UsageError(f"{there} {what}, and {needed} must sign; give more with {more}, or {fewer} {there}")
 
 
 def _role_and_rest(item: str, what: str) -> tuple[str, str]:

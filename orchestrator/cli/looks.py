@@ -60,6 +60,7 @@ def progress(place: Path, draft: Draft, held: Keyset) -> show.View:
     return {
         "keyset": str(place),
         "epoch": draft.keyset.ep,
+        "held_epoch": held.ep,
         "accepted": not found.refusal,
         "reason": found.refusal,
         "signed_by": list(draft.signers),
@@ -117,6 +118,8 @@ def draw_progress(data: show.View) -> None:
     click.echo(f"  signed by {data['held_roots']} roots that devices hold, {data['new_roots']} of the new ones")
     if data["accepted"]:
         click.secho("  devices take it", fg="green")
+    elif data["held_epoch"] >= data["epoch"]:
+        click.echo(f"  --held is of keyset {data['held_epoch']} already; name what devices hold before this one")
     else:
         click.echo(
             f"  devices refuse it: {show.plain(data['reason'])}; may still sign: {' '.join(data['may_sign']) or '-'}"
@@ -127,6 +130,15 @@ def draw_fields(data: show.View) -> None:
     """Draw names and values."""
     for name, value in data.items():
         click.echo(f"{name:<10}{' '.join(value) or '-' if isinstance(value, list) else value}")
+
+
+def draw_next(data: show.View) -> None:
+    """Draw a keyset that is on disk but not yet taken, and what to do with it."""
+    draw_fields(data)
+    click.echo(
+        "next: if the daemon needs a new private key, give it that and restart it; its own device-keys.json stays"
+    )
+    click.echo(f"then: ota keys submit {data['keyset']} --reason WHY")
 
 
 def draw_export(data: show.View) -> None:

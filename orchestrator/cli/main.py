@@ -18,8 +18,9 @@ from orchestrator import __version__
 from orchestrator.cli.audit import audit_group
 from orchestrator.cli.broker import broker_group
 from orchestrator.cli.check_config import DEFAULT_CONFIG, check_config_command
-from orchestrator.cli.client import DEFAULT_SERVER, DEFAULT_TOKEN_FILE, EXIT_ERROR
+from orchestrator.cli.client import DEFAULT_SERVER, DEFAULT_TOKEN_FILES, EXIT_ERROR
 from orchestrator.cli.doctor import doctor_group
+from orchestrator.cli.fleet import fleet_group
 from orchestrator.cli.inventory import artifact_group, device_group, release_group
 from orchestrator.cli.keys import keys_group
 from orchestrator.cli.operators import (
@@ -31,6 +32,7 @@ from orchestrator.cli.operators import (
 )
 from orchestrator.cli.rollout import rollout_group
 from orchestrator.cli.simulate import simulate_command
+from orchestrator.cli.status import status_command
 from orchestrator.cli.warrants import warrant_group
 from orchestrator.errors import ConfigError, OrchestratorError
 
@@ -42,10 +44,8 @@ EXIT_INTERRUPTED = 130
 @click.option(
     "--token-file",
     envvar="OTA_TOKEN_FILE",
-    default=DEFAULT_TOKEN_FILE,
-    show_default=True,
     type=click.Path(path_type=Path),
-    help="File with the operator token.",
+    help=f"File with the operator token.  [default: the first of {' and '.join(DEFAULT_TOKEN_FILES)}]",
 )
 @click.option(
     "--socket",
@@ -54,7 +54,7 @@ EXIT_INTERRUPTED = 130
     help="Admin socket of the daemon on this machine; it needs no token, but root's rights or the daemon's.",
 )
 @click.version_option(__version__, prog_name="ota")
-def cli(server: str, token_file: Path, socket: Path | None) -> None:
+def cli(server: str, token_file: Path | None, socket: Path | None) -> None:
     """Bring signed releases to device fleets, and halt the bad ones by evidence."""
     del server, token_file, socket  # read from the context by `client.connect`
 
@@ -70,20 +70,29 @@ def cli(server: str, token_file: Path, socket: Path | None) -> None:
     help="The YAML file.",
 )
 @click.option("--after-restore", is_flag=True, help="The database was restored from a backup; go on from there.")
-def serve_command(path: Path, after_restore: bool) -> None:
+@click.option(
+    "--accept-keyset",
+    type=click.IntRange(1),
+    metavar="NUMBER",
+    help="All devices were provisioned anew with this keyset, the one of trust.public_keys_file.",
+)
+def serve_command(path: Path, after_restore: bool, accept_keyset: int | None) -> None:
     """Run the daemon until SIGTERM or SIGINT."""
     from orchestrator import config, daemon
 
-    daemon.serve(config.load(path, os.environ), after_restore=after_restore)
+    settings = config.load(path, os.environ)
+    daemon.serve(settings, after_restore=after_restore, accept_keyset=accept_keyset)
 
 
 for command in (
     check_config_command,
+    status_command,
     keys_group,
     artifact_group,
     release_group,
     rollout_group,
     device_group,
+    fleet_group,
     audit_group,
     operator_group,
     approvals_command,

@@ -46,6 +46,7 @@ def operator_group() -> None:
 @_token_file
 @_reason
 @approval_options
+@show.output_option
 @click.pass_context
 def add(
     context: click.Context,
@@ -57,11 +58,12 @@ def add(
     reason: str,
     wait: bool,
     break_glass: str,
+    output: str,
 ) -> None:
     """Add an operator with a first token."""
     body = {"name": name, "person": person, "roles": roles, "days": days}
     body |= {"reason": reason, "break_glass": break_glass}
-    _hand_over(path, lambda: connect(context).post("/operators", body, wait=wait))
+    _hand_over(path, lambda: connect(context).post("/operators", body, wait=wait), output)
 
 
 @operator_group.command("list")
@@ -78,32 +80,37 @@ def list_(context: click.Context, output: str) -> None:
 @_token_file
 @_reason
 @approval_options
+@show.output_option
 @click.pass_context
-def token(context: click.Context, name: str, days: int, path: Path, reason: str, wait: bool, break_glass: str) -> None:
+def token(
+    context: click.Context, name: str, days: int, path: Path, reason: str, wait: bool, break_glass: str, output: str
+) -> None:
     """Issue one more token to an operator."""
     body = {"days": days, "reason": reason, "break_glass": break_glass}
-    _hand_over(path, lambda: connect(context).post(place("operators", name, "tokens"), body, wait=wait))
+    _hand_over(path, lambda: connect(context).post(place("operators", name, "tokens"), body, wait=wait), output)
 
 
 @operator_group.command("revoke")
 @click.argument("token_id")
+@show.output_option
 @click.pass_context
-def revoke(context: click.Context, token_id: str) -> None:
+def revoke(context: click.Context, token_id: str, output: str) -> None:
     """End a token, named by the identifier that `list` shows; its next request is refused."""
     ended = connect(context).post(place("tokens", token_id, "revoke"), {})
-    click.echo(f"token {ended['id']} of {ended['operator']} is revoked")
+    show.emit(ended, output, lambda _: click.echo(f"token {ended['id']} of {ended['operator']} is revoked"))
 
 
 @operator_group.command("remove")
 @click.argument("name")
 @_reason
 @approval_options
+@show.output_option
 @click.pass_context
-def remove(context: click.Context, name: str, reason: str, wait: bool, break_glass: str) -> None:
+def remove(context: click.Context, name: str, reason: str, wait: bool, break_glass: str, output: str) -> None:
     """Remove an operator with all tokens."""
     body = {"reason": reason, "break_glass": break_glass}
-    connect(context).post(place("operators", name, "remove"), body, wait=wait)
-    click.echo(f"{name} is removed")
+    answer = connect(context).post(place("operators", name, "remove"), body, wait=wait)
+    show.emit(answer, output, lambda _: click.echo(f"{name} is removed"))
 
 
 @click.command("approvals")
@@ -140,14 +147,15 @@ def reject_command(context: click.Context, number: int, reason: str, output: str
 @click.command("review")
 @click.argument("number", type=int)
 @_why
+@show.output_option
 @click.pass_context
-def review_command(context: click.Context, number: int, reason: str) -> None:
+def review_command(context: click.Context, number: int, reason: str, output: str) -> None:
     """Close the review of what another person did without approvals, with what you found."""
     closed = connect(context).post(place("reviews", str(number), "close"), {"reason": reason})
-    click.echo(f"review {closed['id']} is closed by {closed['closed_by']}")
+    show.emit(closed, output, lambda _: click.echo(f"review {closed['id']} is closed by {closed['closed_by']}"))
 
 
-def _hand_over(path: Path, ask: Any) -> None:
+def _hand_over(path: Path, ask: Any, output: str) -> None:
     """Make the file first, so that no token is made that cannot be kept."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -161,7 +169,10 @@ def _hand_over(path: Path, ask: Any) -> None:
         finally:
             if issued is None:
                 path.unlink()
-    click.echo(f"token {issued['id']} of {issued['operator']} is in {path}, until {show.when(issued['expires_at'])}")
+    shown = {name: value for name, value in issued.items() if name != "token"} | {"file": str(path)}
+    until = show.when(issued["expires_at"])
+    text = f"token {issued['id']} of {issued['operator']} is in {path}, until {until}"
+    show.emit(shown, output, lambda _: click.echo(text))
 
 
 def _draw_operators(data: list[dict[str, Any]]) -> None:
@@ -184,7 +195,9 @@ def _token_cells(token: dict[str, Any] | None) -> tuple[str, ...]:
 def _draw_approvals(data: dict[str, Any]) -> None:
     for item in data["reviews"]:
         what = f"{show.plain(item['text'])}, done by {item['actor']} without approvals: {show.plain(item['reason'])}"
-        click.secho(f"review {item['id']} is open: {what}; close it with `ota review {item['id']}`", fg="red")
+        click.secho(
+            f"review {item['id']} is open: {what}; close it with `ota review {item['id']} --reason WHY`", fg="red"
+        )
     show.table(
         ("id", "state", "approvals", "proposed by", "until", "what"),
         [

@@ -9,12 +9,16 @@ from typing import Any
 
 import click
 
-from orchestrator.cli import show
-from orchestrator.cli.client import EXIT_HALTED, EXIT_TIMEOUT, connect, fail, place
+from orchestrator.cli import plans, show
+from orchestrator.cli.acts import edit_command, history_command, rollback_command
+from orchestrator.cli.client import EXIT_ERROR, EXIT_HALTED, EXIT_TIMEOUT, connect, fail, place
+from orchestrator.cli.durations import Duration
+from orchestrator.cli.fleet import curve_command
 from orchestrator.cli.operators import approval_options
+from orchestrator.cli.preview import gather, preview_command
+from orchestrator.cli.rehearse import rehearse_command
 
 _OVER = {"done": 0, "halted": EXIT_HALTED, "aborted": EXIT_HALTED, "inconclusive": EXIT_HALTED}
-_MAX_PLAN_BYTES = 256 * 1024
 
 
 @click.group("rollout")
@@ -23,17 +27,24 @@ def rollout_group() -> None:
 
 
 @rollout_group.command("create")
-@click.option("-f", "--file", "path", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("-f", "--file", "path", required=True, type=plans.plan_file)
+@click.option("--dry-run", is_flag=True, help="Make nothing; say which devices each stage would take.")
 @show.output_option
 @click.pass_context
-def create(context: click.Context, path: Path, output: str) -> None:
+def create(context: click.Context, path: Path, dry_run: bool, output: str) -> None:
     """Make a rollout in draft from a plan in YAML."""
-    from orchestrator import strict_yaml
+    from orchestrator.plans import PlanError
 
     try:
-        plan = strict_yaml.parse(path.read_bytes()[: _MAX_PLAN_BYTES + 1])
-    except ValueError as error:
-        fail(f"{path}: {error}")
+        plan = plans.read(path)
+    except PlanError as error:
+        for fault in error.faults:
+            click.echo(f"error: {show.plain_lines(fault)}", err=True)
+        raise SystemExit(EXIT_ERROR) from None
+    if dry_run:
+        lines = connect(context).lines("POST", "/rollouts/preview", plan)
+        show.emit(gather(lines), output, show.draw_preview)
+        return
     show.emit(connect(context).post("/rollouts", plan), output, show.draw_rollout)
 
 
@@ -65,8 +76,8 @@ def explain(context: click.Context, name: str, output: str) -> None:
 
 @rollout_group.command("watch")
 @click.argument("name")
-@click.option("--timeout", "timeout_s", type=float, help="Give up after so many seconds, with exit code 4.")
-@click.option("--interval", "interval_s", type=float, default=1.0, show_default=True, help="Seconds between looks.")
+@click.option("--timeout", "timeout_s", type=Duration(), help="Give up after so long, such as 10m, with exit code 4.")
+@click.option("--interval", "interval_s", type=Duration(), default="1s", show_default=True, help="Pause between looks.")
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 @click.pass_context
 def watch(context: click.Context, name: str, timeout_s: float | None, interval_s: float, output: str) -> None:
@@ -123,7 +134,10 @@ def _add(command: str, text: str, *, confirm: bool = False, approved: bool = Fal
                 fail(f"{command} cannot be undone; confirm it with --yes")
             click.confirm(f"{command} {name}: this cannot be undone. Go on?", abort=True)
         body = {"reason": reason, "break_glass": break_glass}
-        show.draw_rollout(connect(context).post(place("rollouts", name, command), body, wait=wait))
+        done = connect(context).post(place("rollouts", name, command), body, wait=wait)
+        show.draw_rollout(done)
+        if not done["changed"]:
+            click.echo(f"  nothing changed: {show.plain(done['answer'])}")
 
     rollout_group.command(command, help=text)(approval_options(run) if approved else run)
 
@@ -132,4 +146,15 @@ _add("start", "Begin: fix the cohort and open the first stage.", approved=True)
 _add("pause", "Offer nothing more; what has begun goes on.")
 _add("resume", "Go on after a pause; after a halt or an inconclusive stage a --reason is needed.", approved=True)
 _add("halt", "Stop now: withdraw queued triggers and recall offered ones.")
+_add("retry", "Give failed devices another attempt; their failures stay evidence.")
+_add("advance", "Pass the stage now, without the rest of its evidence; needs a --reason.", approved=True)
+_add("skip", "Pass the stage now, and leave its other devices to the next one; needs a --reason.", approved=True)
 _add("abort", "End for good, with recall.", confirm=True)
+
+rollout_group.add_command(preview_command)
+rollout_group.add_command(curve_command)
+rollout_group.add_command(edit_command)
+rollout_group.add_command(history_command)
+rollout_group.add_command(rollback_command)
+for plan_command in (plans.validate_command, plans.schema_command, plans.template_command, rehearse_command):
+    rollout_group.add_command(plan_command)

@@ -21,6 +21,8 @@ output_option = click.option(
 )
 _PHASE_COLOUR = {"running": "cyan", "done": "green", "halted": "red", "aborted": "red", "inconclusive": "yellow"}
 _BAR = 40
+_NAMED = 20
+"""Devices that are named where a person reads; a machine gets all."""
 
 
 def emit(data: Any, output: str, draw: Callable[[Any], None]) -> None:
@@ -49,6 +51,11 @@ def plain(text: object) -> str:
     )
 
 
+def plain_lines(text: str) -> str:
+    """Return a text of several lines that cannot steer a terminal."""
+    return "\n".join(plain(line) for line in text.split("\n"))
+
+
 def when(at: float | None) -> str:
     """Return a time for people, in UTC."""
     return "-" if at is None else time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(at))
@@ -60,12 +67,12 @@ def rollout_lines(data: View) -> list[str]:
     size = "?" if data["cohort_size"] is None else data["cohort_size"]
     lines = [
         f"{data['name']}  {phase}  release {data['release']}  {size} devices  {data['in_flight']} in flight",
+        *_mended(data),
         *(_stage_line(stage) for stage in data["stages"]),
         *(_evidence_line(item) for item in data["evidence"]),
     ]
     if data["bound"] is not None:
-        bound = data["bound"]
-        lines.append(f"  pass    k={bound['k']} n={bound['n']}  bound {bound['upper']:.1%}, limit {bound['limit']:.1%}")
+        lines.append(_bound_line(data["bound"]))
     lines.append(f"  because {plain(data['standing']['text'])}")
     return lines
 
@@ -79,7 +86,7 @@ def draw_rollout(data: View) -> None:
 def draw_rollouts(data: list[View]) -> None:
     """Print the list of rollouts."""
     table(
-        ("name", "release", "phase", "stage", "devices", "healthy", "failed", "in flight"),
+        ("name", "release", "phase", "stage", "devices", "healthy", "failed", "in flight", "severity"),
         [
             (
                 item["name"],
@@ -90,6 +97,7 @@ def draw_rollouts(data: list[View]) -> None:
                 item["confirmed"],
                 item["failures"],
                 item["in_flight"],
+                item["severity"],
             )
             for item in data
         ],
@@ -99,10 +107,27 @@ def draw_rollouts(data: list[View]) -> None:
 def draw_rollout_reason(data: View) -> None:
     """Print why a rollout stands where it stands."""
     click.echo(f"{data['name']} is {data['phase']} because {plain(data['because'])}")
+    click.echo(f"  {data['phase']} since {when(data['since'])}, by {plain(data['actor'])}")
+    for line in _mended(data):
+        click.echo(line)
     for line in data["next"]:
         click.echo(f"  {line}")
+    for item in data["refusals"]:
+        click.echo(f"  refused {item['devices']} times: {plain(item['code'])}  {item['text']}".rstrip())
+    for item in data["waits_for"][1:]:
+        click.echo(f"  waits   {_waited(item)}")
     for item in data["evidence"]:
-        click.echo(_evidence_line(item))
+        click.echo(f"{_evidence_line(item)}{_to_halt(item)}")
+    if data["lost"] is not None and data["lost"]["halts_at"] is not None:
+        click.echo(f"  halt    {data['lost']['k']} lost after the reboot, {data['lost']['halts_at']} halt this stage")
+    if data["bound"] is not None:
+        click.echo(f"{_bound_line(data['bound'])}{_to_pass(data['bound'])}")
+    if len(data["strata"]) > 1:
+        _draw_strata(data["strata"])
+    if data["people"]:
+        click.echo("people:")
+    for item in data["people"]:
+        click.echo(f"  {when(item['at'])}  {plain(item['actor'])} {plain(item['did'])}  {plain(item['text'])}".rstrip())
     click.echo("history:")
     for event in data["events"]:
         place = f"{event['phase']}, stage {event['stage'] + 1}"
@@ -127,9 +152,45 @@ def draw_devices(data: list[View]) -> None:
     )
 
 
+def draw_quarantined(data: list[View]) -> None:
+    """Print the list of devices in quarantine."""
+    lines = [(item["id"], item["model"], when(item["quarantined_at"]), item["quarantine"]) for item in data]
+    table(("id", "model", "since", "why"), lines)
+
+
+def draw_preview(data: View) -> None:
+    """Print which devices each stage of a plan would take, and who is left out."""
+    drawn = "" if data["exact"] else "; an example, for the order is drawn anew when the rollout is made"
+    click.echo(f"{data['name']}  release {data['release']}  {data['devices']} of {data['fleet']} devices{drawn}")
+    for stage in data["stages"]:
+        strata = ", ".join(f"{plain(name)} {count}" for name, count in stage["strata"].items())
+        group = f" of group {stage['group']}" if stage["group"] else ""
+        click.echo(f"  stage {stage['index'] + 1}  {stage['devices']} devices{group}{f' ({strata})' if strata else ''}")
+        _draw_ids(stage["ids"])
+    for item in data["left_out"]:
+        click.echo(f"  left out  {item['devices']} devices: {plain(item['text'])}")
+        _draw_ids(item["ids"])
+
+
+def _draw_ids(ids: Sequence[str]) -> None:
+    more = f" and {len(ids) - _NAMED} more, all with -o json" if len(ids) > _NAMED else ""
+    if ids:
+        click.echo(f"    {' '.join(plain(name) for name in ids[:_NAMED])}{more}")
+
+
 def draw_device(data: View) -> None:
-    """Print a device and its updates."""
+    """Print a device, what operators say of it, and its updates."""
     draw_devices([data])
+    for name in ("revision", "site", "time_zone"):
+        if data[name]:
+            click.echo(f"  {name.replace('_', ' '):<10}{plain(data[name])}")
+    for name in ("groups", "tags"):
+        if data[name]:
+            click.echo(f"  {name:<10}{plain(' '.join(data[name]))}")
+    for name, value in data["attributes"].items():
+        click.echo(f"  {plain(name)} = {plain(value)}")
+    if data["quarantine"]:
+        click.echo(f"  quarantined since {when(data['quarantined_at'])}: {plain(data['quarantine'])}")
     if data["updates"]:
         table(
             ("rollout", "state", "since", "stage", "attempt", "code"),
@@ -145,6 +206,12 @@ def draw_device_reason(data: View) -> None:
     draw_devices([data["device"]])
     for item in data["rollouts"]:
         click.echo(f"{item['rollout']} ({item['phase']}): {item['state'] or 'not taken'}: {plain(item['because'])}")
+        if (refusal := item.get("refusal")) is not None:
+            said = plain(" ".join(filter(None, (refusal["code"], refusal["text"]))))
+            click.echo(f"  refused last at {when(refusal['at'])}: {said}. {refusal['means']}".rstrip())
+        for reason in item["reasons"] if len(item["reasons"]) > 1 or item["state"] is not None else ():
+            until = "" if reason["may_change_at"] is None else f"  (until {when(reason['may_change_at'])})"
+            click.echo(f"  held    {reason['code']}: {plain(reason['text'])}{until}")
         for delivery in item.get("deliveries", []):
             click.echo(
                 f"  {when(delivery['planned_at'])}  {delivery['kind']} {delivery['state']} seq {delivery['seq']}"
@@ -191,6 +258,44 @@ def _stage_line(stage: View) -> str:
         f"  stage {stage['index'] + 1} {bar} {stage['confirmed']}/{target} healthy, "
         f"{stage['failures']} failed{unreached}  [{stage['phase']}]"
     )
+
+
+def _mended(data: View) -> list[str]:
+    below = "" if data["fixes_below"] is None else f" below release counter {data['fixes_below']}"
+    mends = f"  mends   {' '.join(data['advisories'])}{below}" if data["advisories"] or below else ""
+    severe = "" if data["severity"] == "none" else f"severity {data['severity']}"
+    return [f"{mends or '  mends '}  {severe}".rstrip()] if mends or severe else []
+
+
+def _waited(item: View) -> str:
+    counts = "" if item["need"] is None else f"{'?' if item['have'] is None else item['have']} of {item['need']:g} "
+    if item["code"] in ("offers", "retries"):
+        counts = f"{item['have']} "
+    elif item["code"] == "soak":
+        counts = f"{item['need']:g} "
+    until = "" if item["may_change_at"] is None else f", until {when(item['may_change_at'])}"
+    return f"{counts}{plain(item['text'])}{until}"
+
+
+def _to_halt(item: View) -> str:
+    return "" if item["more"] is None else f"; {item['more']} more failures among these halt"
+
+
+def _to_pass(bound: View) -> str:
+    if bound["more"] is None:
+        return "; no number of healthy devices is enough"
+    return f"; {bound['more']} more healthy devices pass" if bound["more"] else ""
+
+
+def _draw_strata(strata: Sequence[View]) -> None:
+    rows = [
+        (item["stratum"], item["opened"], item["in_flight"], item["confirmed"], item["failures"]) for item in strata
+    ]
+    table(("stratum", "devices", "in flight", "healthy", "failed"), rows)
+
+
+def _bound_line(bound: View) -> str:
+    return f"  pass    k={bound['k']} n={bound['n']}  bound {bound['upper']:.1%}, limit {bound['limit']:.1%}"
 
 
 def _evidence_line(item: View) -> str:

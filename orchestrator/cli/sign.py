@@ -18,46 +18,52 @@ import click
 from orchestrator.cli import show
 
 if TYPE_CHECKING:
-    from orchestrator.adapters.signers import FileSigner
+    from orchestrator.adapters.signers import CheckedSigner
     from orchestrator.core.model import Artifact
     from orchestrator.verifier import PublicKey
 
 _CHUNK_BYTES = 1 << 20
+_HELD = Path("keys")
+"""Folder of the public keys by which a key in a token is checked, if they are there."""
 
 
 @click.command("sign")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--key", required=True, type=click.Path(path_type=Path), help="The artifact key, `artifact.pem`.")
+@click.option("--key", required=True, help="The artifact key: `artifact.pem`, or a pkcs11: URI.")
+@click.option("--pin-file", type=click.Path(path_type=Path), help="File with the PIN of the pkcs11: token.")
 @click.option("--name", required=True, help="Product name.")
 @click.option("--version", required=True, help="Version, for display only.")
 @click.option("--rel", required=True, type=int, help="Release counter; devices compare this.")
 @click.option("--hw", "hardware", required=True, multiple=True, help="Hardware model it may run on; repeat it.")
 @click.option("--sec", default=0, show_default=True, help="Security epoch.")
 @click.option("--from", "min_from", default=0, show_default=True, help="Lowest running release that may jump here.")
+@click.option("--leave", "leaves", type=int, multiple=True, help="Newer release that may be left for it by a rollback.")
 @click.option("--comp", "component", default="main", show_default=True, help="Component it belongs to.")
 @click.option("--format", "payload_format", default="raw", show_default=True, help="Payload format.")
 @click.option("--replace", is_flag=True, help="Overwrite an existing statement.")
 @show.output_option
 def sign_command(
     file: Path,
-    key: Path,
+    key: str,
+    pin_file: Path | None,
     name: str,
     version: str,
     rel: int,
     hardware: tuple[str, ...],
     sec: int,
     min_from: int,
+    leaves: tuple[int, ...],
     component: str,
     payload_format: str,
     replace: bool,
     output: str,
 ) -> None:
     """Sign the artifact statement of FILE and write it to FILE.statement."""
-    from orchestrator.adapters.signers import FileSigner
+    from orchestrator.adapters.signers import open_signer
     from orchestrator.core.model import Artifact
 
-    signer = FileSigner.load(key)
-    _check_role(signer, key.parent)
+    signer = open_signer(key, pin_file)
+    _check_role(signer, _HELD if key.startswith("pkcs11:") else Path(key).parent)
     size_bytes, sha256 = _measure(file)
     artifact = Artifact(
         sha256=sha256,
@@ -73,6 +79,7 @@ def sign_command(
         statement="",
         uri=file.absolute().as_uri(),
         source_version=None,
+        leaves=leaves,
     )
     token = _statement(artifact, signer)
     path = _write_statement(file, token, replace=replace)
@@ -90,6 +97,7 @@ def verify_command(context: click.Context, file: Path, keys_path: Path, output: 
     """Check FILE against FILE.statement: signature, size and hash."""
     from orchestrator.adapters.keys import load_device_keys
     from orchestrator.errors import TrustError
+    from orchestrator.wire.token import hash_of
 
     keyset = load_device_keys(keys_path)
     try:
@@ -100,10 +108,12 @@ def verify_command(context: click.Context, file: Path, keys_path: Path, output: 
     shown = {
         name: claims[name] for name in ("name", "ver", "rel", "sec", "comp", "hw", "from", "size", "sha256", "fmt")
     }
-    show.emit({"valid": True} | shown, output, _draw)
+    # What a warrant names an artifact by: cosigners compare it before they sign.
+    ast = hash_of(_statement_path(file).read_bytes())
+    show.emit({"valid": True} | shown | {"ast": ast}, output, _draw)
 
 
-def _statement(artifact: Artifact, signer: FileSigner) -> bytes:
+def _statement(artifact: Artifact, signer: CheckedSigner) -> bytes:
     from orchestrator.core.trigger import statement_claims
     from orchestrator.errors import RequestError
     from orchestrator.verifier import PublicKey, Refused, open_token
@@ -120,7 +130,7 @@ def _statement(artifact: Artifact, signer: FileSigner) -> bytes:
     return token
 
 
-def _check_role(signer: FileSigner, directory: Path) -> None:
+def _check_role(signer: CheckedSigner, directory: Path) -> None:
     from orchestrator.adapters.keys import PUBLIC_FILE, load_device_keys
     from orchestrator.errors import RequestError
     from orchestrator.wire.token import TokenType

@@ -3,6 +3,7 @@
 Rules:
 - Signing needs no daemon and no network: a draft comes in on a stick, a line goes out on it.
 - What will be allowed is shown before it is signed.
+- A key that is known not to be a cosigner's signs nothing: devices would refuse the whole warrant.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import click
 
 from orchestrator.cli import show
 from orchestrator.cli.client import connect, fail, place
+
+_HELD = Path("keys/device-keys.json")
 
 _MAX_BYTES = 16 * 1024
 
@@ -37,8 +40,14 @@ def draft(context: click.Context, rollout: str, days: int) -> None:
 @click.argument("draft_file", metavar="DRAFT", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--key", required=True, help="Cosigner key, a file or a pkcs11: URI.")
 @click.option("--pin-file", type=click.Path(path_type=Path), help="File with the PIN of the pkcs11: token.")
+@click.option(
+    "--held",
+    type=click.Path(path_type=Path),
+    help=f"What devices hold, to check the key.  [default: {_HELD}, if there]",
+)
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-def sign(draft_file: Path, key: str, pin_file: Path | None, yes: bool) -> None:
+@show.output_option
+def sign(draft_file: Path, key: str, pin_file: Path | None, held: Path | None, yes: bool, output: str) -> None:
     """Add the line of one cosigner. DRAFT `.json` becomes a `.jws` beside it; give that to the next one."""
     from orchestrator.adapters.keys import write_file
     from orchestrator.adapters.signers import open_signer
@@ -50,6 +59,7 @@ def sign(draft_file: Path, key: str, pin_file: Path | None, yes: bool) -> None:
 
     content = draft_file.read_bytes()[: _MAX_BYTES + 1].strip()
     signer = open_signer(key, pin_file)
+    _check_role(signer.kid, held)
     lines = [] if draft_file.suffix == ".json" else content.split(b"\n")
     try:
         if lines:
@@ -61,27 +71,48 @@ def sign(draft_file: Path, key: str, pin_file: Path | None, yes: bool) -> None:
         claims = read_claims(decode64(read_lines([*lines, join(signed, bytes(64))], COSIGN)[0].payload), COSIGN)
     except (Refused, ValueError, IndexError, TypeError, AttributeError) as error:
         fail(f"{draft_file} is no draft of a warrant: {error}")
-    _show(claims)
+    _show(claims, err=output == "json")
     if not yes:
-        click.confirm("Sign this?", abort=True)
+        click.confirm("Sign this?", abort=True, err=output == "json")
     path = draft_file.with_suffix(".jws")
     write_file(path, token.bundle([*lines, join(signed, signer.sign(signed))]) + b"\n", 0o644, replace=bool(lines))
-    click.echo(f"{len(lines) + 1} signed; the warrant is {path}")
+    said = {"warrant": str(path), "signed": len(lines) + 1, "claims": claims}
+    show.emit(said, output, lambda _: click.echo(f"{len(lines) + 1} signed; the warrant is {path}"))
 
 
 @warrant_group.command("submit")
 @click.argument("rollout")
 @click.argument("path", metavar="WARRANT", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@show.output_option
 @click.pass_context
-def submit(context: click.Context, rollout: str, path: Path) -> None:
+def submit(context: click.Context, rollout: str, path: Path, output: str) -> None:
     """Hand a signed warrant to the daemon, which judges it as devices will."""
+    if path.suffix == ".json":
+        fail(f"{path} is a draft that nobody has signed; `ota warrant sign` makes {path.with_suffix('.jws')} of it")
     body = {"lines": path.read_bytes()[: _MAX_BYTES + 1].decode("ascii", "replace").strip()}
-    _show(connect(context).post(place("rollouts", rollout, "warrant"), body))
+    show.emit(connect(context).post(place("rollouts", rollout, "warrant"), body), output, _show)
 
 
-def _show(claims: dict[str, Any]) -> None:
+def _check_role(kid: str, held: Path | None) -> None:
+    from orchestrator.adapters.keys import load_device_keys
+    from orchestrator.verifier import COSIGN
+
+    if held is None and not _HELD.exists():
+        return
+    keyset = load_device_keys(held or _HELD)
+    known = keyset.keys.get(kid)
+    if known is None or known.typ != COSIGN:
+        cosigners = ", ".join(f"{item.kid} ({item.who})" for item in keyset.keys.values() if item.typ == COSIGN)
+        fail(
+            f"by {held or _HELD}, key {kid} is no cosigner's; use one of {cosigners or 'none, there are no cosigners'}"
+        )
+
+
+def _show(claims: dict[str, Any], *, err: bool = False) -> None:
     audience = ", ".join(claims["aud"])
-    click.echo(f"rollout {claims['cid']} of {claims['iss']}, keyset {claims['ep']}: up to {claims['most']} devices")
-    click.echo(f"  of {audience}, until {show.when(claims['exp'])}")
+    click.echo(
+        f"rollout {claims['cid']} of {claims['iss']}, keyset {claims['ep']}: up to {claims['most']} devices", err=err
+    )
+    click.echo(f"  of {audience}, until {show.when(claims['exp'])}", err=err)
     for statement in claims["asts"]:
-        click.echo(f"  statement {statement}")
+        click.echo(f"  statement {statement}", err=err)

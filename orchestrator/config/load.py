@@ -148,7 +148,9 @@ def _build(tree: _Tree) -> tuple[Settings, list[_Fault]]:
 
 
 def _remove(tree: _Tree, place: tuple[int | str, ...]) -> None:
-    section, *key = place[:2]
+    # Settings match names in any case, so the section may stand in the tree with another one.
+    section = next((name for name in tree if str(name).lower() == str(place[0]).lower()), place[0])
+    key = place[1:2]
     if key and isinstance(tree.get(str(section)), dict):
         tree[str(section)].pop(key[0], None)
     else:

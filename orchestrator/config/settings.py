@@ -27,6 +27,8 @@ from orchestrator.config.values import (
     Identifier,
     Interval,
     Listen,
+    Networks,
+    Origins,
     Prefixes,
     PresignLifetime,
     Share,
@@ -258,11 +260,39 @@ class Conductor(Section):
         link_grace_s: after our own broken link to the broker, how long silence of devices is not judged.
         ceiling_share: share of the registered devices that all rollouts together may offer a release per hour.
         ceiling_floor: devices that they may offer it in any case.
+        outage_share: share of the connected devices that must go away together for an outage; 1 for never.
+        outage_floor: and at least so many.
     """
 
     link_grace_s: Duration = 60.0
     ceiling_share: Share = 0.2
     ceiling_floor: Count = 500
+    outage_share: Share = 0.2
+    outage_floor: Count = 20
+
+
+class Gates(Section):
+    """Services that stages may ask.
+
+    Attributes:
+        origins: those that may be asked at all.
+        networks: networks that are not public, and in which their names may lie all the same.
+    """
+
+    origins: Origins = ()
+    networks: Networks = ()
+
+
+class Rollouts(Section):
+    """What all rollouts together may have in flight.
+
+    Attributes:
+        in_flight: devices that may be updating at once, over all rollouts.
+        reserved: share of them that is kept for rollouts of urgency security or emergency.
+    """
+
+    in_flight: Count = 50_000
+    reserved: Share = 0.2
 
 
 class Certificates(Section):
@@ -360,6 +390,8 @@ class Settings(BaseSettings):
     recorder: Recorder = Recorder()
     dispatcher: Dispatcher = Dispatcher()
     conductor: Conductor = Conductor()
+    gates: Gates = Gates()
+    rollouts: Rollouts = Rollouts()
     certificates: Certificates = Certificates()
     audit: Audit = Audit()
     operators: Operators = Operators()

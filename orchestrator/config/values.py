@@ -7,6 +7,7 @@ Rules:
 
 from __future__ import annotations
 
+import ipaddress
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import SplitResult, urlsplit
@@ -70,6 +71,21 @@ def _web_url(text: str) -> str:
     return text
 
 
+def _origin(text: str) -> str:
+    url = _url(text, "http", "https")
+    if url.path or url.query or url.fragment or not text.isascii() or text != text.lower():
+        raise ValueError("must be an origin such as https://metrics.example.net:8443, with nothing after the port")
+    return text
+
+
+def _network(text: str) -> str:
+    try:
+        ipaddress.ip_network(text)
+    except ValueError:
+        raise ValueError("must be a network such as 10.0.0.0/8 or fd00::/8") from None
+    return text
+
+
 def _broker_url(text: str) -> str:
     if _url(text, "mqtt", "mqtts").path:
         raise ValueError("must be mqtt://host:port or mqtts://host:port and no more")
@@ -130,6 +146,8 @@ BrokerUrl = Annotated[str, AfterValidator(_broker_url)]
 TokenUris = Annotated[tuple[Annotated[str, AfterValidator(_token_uri)], ...], BeforeValidator(_split_list)]
 StoreUrl = Annotated[str, AfterValidator(_store_url)]
 Folders = Annotated[tuple[Path, ...], BeforeValidator(_split_list)]
+Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(_split_list)]
+Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], BeforeValidator(_split_list)]
 Users = Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], BeforeValidator(_split_list)]
 Files = Annotated[tuple[Path, ...], BeforeValidator(_split_list)]
 Prefixes = Annotated[tuple[Annotated[str, AfterValidator(_source_url)], ...], BeforeValidator(_split_list)]

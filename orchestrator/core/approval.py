@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -31,6 +31,9 @@ class Matter(StrEnum):
 
     START = "start"
     RESUME = "resume"
+    ADVANCE = "advance"
+    SKIP = "skip"
+    EDIT = "edit"
     KEYSET = "keyset"
     OPERATOR = "operator"
     TOKEN = "token"
@@ -190,18 +193,47 @@ def for_resume(phase: Phase) -> Need | None:
     return None
 
 
+def for_hurry(stage: int) -> Need:
+    """Return why passing a stage at once needs an approval: a person's word takes the place of its evidence.
+
+    Args:
+        stage: index of the stage.
+    """
+    return Need(1, f"stage {stage + 1} would pass on a person's word, without the rest of its evidence")
+
+
+def for_edit(loosened: Sequence[str]) -> Need | None:
+    """Return why an edit of a plan needs an approval, None if it loosens nothing.
+
+    Args:
+        loosened: what it loosens, as the file of a plan calls it.
+    """
+    return Need(1, f"it loosens {', '.join(loosened)}") if loosened else None
+
+
 def digest(*parts: object) -> str:
-    """Return the hash of what is approved; `parts` are texts, numbers and lists of them."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    """Return the hash of what is approved; `parts` are texts, numbers, and lists and sets of them."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), default=sorted)  # a set has no order of its own
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
-def needed(need: Need, person: str) -> int:
-    """Return how many persons must approve what `person`, or a shared login (""), proposes."""
-    return need.approvals + (0 if person else 1)
+def needed(need: Need, person: str, others: int) -> int:
+    """Return how many persons must approve what `person`, or a shared login (""), proposes.
+
+    No more are asked for than there are, so that two persons are not locked out of their emergencies; but always one
+    other person, and two where the proposer may be one of them.
+
+    Args:
+        need: why the act needs approvals.
+        person: who proposes it.
+        others: persons who may approve, the proposer not counted.
+    """
+    shared = 0 if person else 1
+    return min(need.approvals + shared, max(others, 1 + shared))
 
 
 def vote(proposal: Proposal, given: Vote) -> Proposal:
-    """Return the proposal after a vote; it is stored also if it has expired meanwhile.
+    """Return the proposal after a vote, which takes the place of what the account said before.
 
     Raises:
         ForbiddenError: the vote is for it, and of the proposer's person, or of nobody's.
@@ -210,8 +242,9 @@ def vote(proposal: Proposal, given: Vote) -> Proposal:
     found = lapsed(proposal, given.at)
     if found.state not in OPEN or (given.approves and found.state is S.APPROVED):
         raise ConflictError(f"proposal {found.id} is {found.state} already", code=f"proposal_{found.state}")
+    votes = (*(item for item in found.votes if item.actor != given.actor), given)
     if not given.approves:
-        return turn(replace(found, votes=(*found.votes, given)), T.REJECT)
+        return turn(replace(found, votes=votes), T.REJECT)
     if not given.person:
         text = f"{given.actor} is a login that several may hold; approve with the token of a person"
         raise ForbiddenError(text, code="nobody")
@@ -219,7 +252,7 @@ def vote(proposal: Proposal, given: Vote) -> Proposal:
         raise ForbiddenError("the person who proposed cannot approve; ask another one", code="own_proposal")
     if given.person in _for_it(found):
         raise ConflictError(f"{given.person} has approved this already; another person is needed", code="same_person")
-    voted = replace(found, votes=(*found.votes, given))
+    voted = replace(found, votes=votes)
     return turn(voted, T.APPROVE) if len(_for_it(voted)) >= voted.needed else voted
 
 
@@ -242,6 +275,12 @@ def claim(proposal: Proposal, wanted: str, approvers: Iterable[str], now: float)
     entitled = set(approvers)
     kept = replace(found, votes=tuple(item for item in found.votes if item.person in entitled))
     return turn(found, T.USE) if len(_for_it(kept)) >= found.needed else turn(kept, T.DOUBT)
+
+
+def overtake(proposal: Proposal, now: float) -> Proposal:
+    """Return an open proposal after its act was done without it."""
+    found = lapsed(proposal, now)
+    return turn(found, T.CHANGE) if found.state in OPEN else found
 
 
 def lapsed(proposal: Proposal, now: float) -> Proposal:

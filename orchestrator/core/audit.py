@@ -24,6 +24,8 @@ STARTED, STOPPED = "daemon.started", "daemon.stopped"
 NO_HASH = "0" * 64
 _SECRET = re.compile(r"otad_[A-Za-z0-9_-]{8,}|[Bb]earer +\S+|https?://[^\s?]*\?\S+|[Xx]-[Aa]mz-[\w-]+=[^\s&]+")
 _REMOVED = "(removed)"
+_LARGEST = 2**53 - 1
+"""No sequence number is larger; a database would not even take what a forger could name."""
 
 SealedBetween = Callable[[int, int], Sequence[tuple[int, str]]]
 """Returns (seq, token hash) of the sealed deliveries with first <= seq <= last, in order of seq."""
@@ -183,8 +185,7 @@ class Examination:
     def look(self, entry: Entry) -> None:
         """Take the next entry, in the order of numbers."""
         self._entries += 1
-        words = (entry.n, entry.at, entry.actor, entry.action, entry.object, entry.detail)
-        sound = digest(entry.prev, *words) == entry.hash
+        sound = _is_sound(entry)
         if not sound:
             self._faults.append(f"entry {entry.n} was changed: its hash is not that of its words")
         if entry.n != self._head.n + 1:
@@ -268,6 +269,15 @@ class Examination:
             self._faults.append(f"{len(strays)} deliveries from sequence number {strays[0][0]} on are in no batch")
 
 
+def _is_sound(entry: Entry) -> bool:
+    """Say whether the hash is that of the words; what a forger left may be no words at all, or no number."""
+    words = (entry.n, entry.at, entry.actor, entry.action, entry.object, entry.detail)
+    try:
+        return digest(entry.prev, *words) == entry.hash
+    except (TypeError, ValueError):
+        return False
+
+
 def _cleaned(value: Any) -> Any:
     if isinstance(value, str):
         return clean(value)
@@ -279,12 +289,12 @@ def _cleaned(value: Any) -> Any:
 
 
 def _number(value: object) -> int | None:
-    return value if isinstance(value, int) else None
+    return value if isinstance(value, int) and 0 <= value <= _LARGEST else None
 
 
 def _object(detail: str) -> dict[str, object]:
     try:
         found = json.loads(detail)
-    except (ValueError, RecursionError):
+    except (TypeError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -14,8 +14,9 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+from orchestrator.core.budget import Budget
 from orchestrator.core.model import Reason
 from orchestrator.core.rollout import Decision, Offer
 
@@ -27,15 +28,17 @@ HELD = "ceiling"
 
 @dataclass(frozen=True, slots=True)
 class Ceiling:
-    """What may be offered per hour.
+    """What all rollouts together may do: what may be offered per hour, and what may be in flight.
 
     Attributes:
         share: of the registered devices, from 0 to 1.
         floor: devices that are always allowed: a share of a small fleet would be too few to ever finish.
+        budget: slots that may be taken at once.
     """
 
     share: float = 0.2
     floor: int = 500
+    budget: Budget = field(default_factory=Budget)
 
     def limit(self, fleet: int, warranted: int = 0) -> int:
         """Return how many devices may be offered a release per hour.
@@ -75,11 +78,12 @@ class Room:
 def counted(offers: Mapping[int, int], now: float) -> dict[int, int]:
     """Return the offers by minute that still count, those of minutes to come as of now."""
     present = int(now // GRAIN_S)
-    kept: Counter[int] = Counter()
-    for minute, count in offers.items():
-        if _ends_counting_at(minute) > now:
-            kept[min(minute, present)] += count
-    return dict(kept)
+    # `_ends_counting_at`, written out: a rollout that waits for room asks this at every report.
+    kept = {minute: count for minute, count in offers.items() if (minute + 1) * GRAIN_S + WINDOW_S > now}
+    to_come = [minute for minute in kept if minute > present]
+    if to_come:
+        kept[present] = kept.get(present, 0) + sum(kept.pop(minute) for minute in to_come)
+    return kept
 
 
 def book(offers: Mapping[int, int], count: int, now: float) -> dict[int, int]:

@@ -4,7 +4,8 @@ Rules:
 - Only tallies are read, never devices; the cost depends on stages and strata, not on the fleet.
 - For the halt: n is every exposed device of this evidence epoch, pending ones as successes; k its failures.
 - For passing: everything unresolved counts as failed.
-- Devices that never began (`unreached`, `refused`, `recalled`, `superseded`) are no evidence.
+- Devices that never began (`unreached`, `refused`, `recalled`, `superseded`), or will try again, are no evidence.
+- A failure after which a person gave the device another attempt stays a failure, whatever comes of it.
 """
 
 from __future__ import annotations
@@ -13,10 +14,13 @@ from collections import Counter
 from dataclasses import dataclass
 
 from orchestrator.core import gate
-from orchestrator.core.model import RELAPSED, Rollout, Tally, UpdateState
-from orchestrator.core.update import FAILURES, IN_FLIGHT, NEUTRAL, RESOLVED
+from orchestrator.core.model import RELAPSED, RETRIED, Rollout, Tally, UpdateState
+from orchestrator.core.update import FAILURES, IN_FLIGHT, NEUTRAL, RESOLVED, RETRIABLE
 
 S = UpdateState
+
+EVENTS = frozenset({RELAPSED, RETRIED})
+"""Tally words for a failure beside the state that its device is counted in; no device is counted by them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +105,9 @@ def halt_evidence(rollout: Rollout, tally: Tally) -> tuple[Evidence, ...]:
     for key, count in tally.items():
         if key.epoch != rollout.epoch:
             continue
-        if key.state == RELAPSED or key.state in FAILURES:
+        if key.state in EVENTS or key.state in FAILURES:
             failures[key.stratum] += count
-        if key.state != RELAPSED and key.state not in NEUTRAL:
+        if key.state not in EVENTS and key.state not in NEUTRAL:
             exposed[key.stratum] += count
     split = rollout.strata > 1
     total = _evidence("", failures.total(), exposed.total(), rule.tolerated, (2 if split else 1) / alpha)
@@ -122,9 +126,8 @@ def stage_counts(tally: Tally, stage: int) -> StageCounts:
     """Return the counts of one stage over all strata and epochs."""
     states: Counter[str] = Counter()
     for key, count in tally.items():
-        if key.stage == stage:
+        if key.stage == stage and key.state not in EVENTS:
             states[key.state] += count
-    states.pop(RELAPSED, None)
     resolved = sum(states[state] for state in RESOLVED)
     in_flight = sum(states[state] for state in IN_FLIGHT)
     return StageCounts(
@@ -147,6 +150,15 @@ def lost(rollout: Rollout, tally: Tally) -> int:
     )
 
 
+def confirmed(rollout: Rollout, tally: Tally, stratum: str = "") -> int:
+    """Return how many devices of the present epoch are healthy, of one stratum or of all."""
+    count = 0
+    for key, number in tally.items():
+        if key.epoch == rollout.epoch and stratum in ("", key.stratum):
+            count += number if key.state == S.CONFIRMED else -number if key.state == RELAPSED else 0
+    return max(count, 0)
+
+
 def in_flight(tally: Tally) -> int:
     """Return how many slots are taken, over all stages."""
     return sum(count for key, count in tally.items() if key.state in IN_FLIGHT)
@@ -157,9 +169,28 @@ def pending(tally: Tally) -> int:
     return sum(count for key, count in tally.items() if key.state == S.PENDING)
 
 
+def retrying(tally: Tally) -> int:
+    """Return how many devices of all opened stages will try again by themselves."""
+    return sum(count for key, count in tally.items() if key.state == S.RETRYING)
+
+
+def retriable(tally: Tally) -> int:
+    """Return how many devices failed and could be given another attempt by a person."""
+    return sum(count for key, count in tally.items() if key.state in RETRIABLE)
+
+
 def opened(tally: Tally) -> int:
     """Return how many devices all stages took so far."""
-    return sum(count for key, count in tally.items() if key.state != RELAPSED)
+    return sum(count for key, count in tally.items() if key.state not in EVENTS)
+
+
+def opened_by_stratum(tally: Tally) -> Counter[str]:
+    """Return how many devices of each stratum all stages took so far."""
+    found: Counter[str] = Counter()
+    for key, count in tally.items():
+        if key.state not in EVENTS:
+            found[key.stratum] += count
+    return found
 
 
 def stage_bound(rollout: Rollout, tally: Tally) -> Bound:
@@ -168,7 +199,7 @@ def stage_bound(rollout: Rollout, tally: Tally) -> Bound:
     for key, count in tally.items():
         if key.epoch != rollout.epoch or key.state in NEUTRAL:
             continue
-        if key.state == RELAPSED:
+        if key.state in EVENTS:
             failures += count
             continue
         exposed += count

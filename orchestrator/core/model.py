@@ -13,6 +13,16 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
+from orchestrator.core import advisory
+from orchestrator.core.advisory import Severity
+from orchestrator.core.health import HealthRule
+from orchestrator.core.outside import ServiceGate
+from orchestrator.core.ramp import Climb, Ramp
+from orchestrator.core.reason import Reason as Reason  # noqa: PLC0414 - a noun like those below
+from orchestrator.core.requirement import ConsentRule, Requirements
+from orchestrator.core.retry import RetryPolicy
+from orchestrator.core.window import Windows
+
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
@@ -32,6 +42,7 @@ class Artifact:
         statement: the signed statement, a JWS Compact token.
         uri: where the bytes lie.
         source_version: version pinned in that source.
+        leaves: running `rel`s that may be left for this artifact although it is older.
     """
 
     sha256: str
@@ -47,6 +58,7 @@ class Artifact:
     statement: str
     uri: str
     source_version: str | None
+    leaves: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +81,47 @@ class Release:
 
 
 @dataclass(frozen=True, slots=True)
+class Facts:
+    """What operators say of a device. Nothing that a device says of itself ever changes them.
+
+    Attributes:
+        groups: groups it belongs to, sorted.
+        revision: hardware revision, "" if not known.
+        site: where it stands, "" if not known.
+        time_zone: name in the time zone database, "" if not known.
+        tags: free words, sorted.
+        attributes: free values by name.
+    """
+
+    groups: tuple[str, ...] = ()
+    revision: str = ""
+    site: str = ""
+    time_zone: str = ""
+    tags: tuple[str, ...] = ()
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Device:
     """A device as the registry knows it.
 
     Attributes:
         id: identifier, equal to its login at the broker.
-        model: hardware model.
-        groups: groups it belongs to, set by operators.
+        model: hardware model; what it last said, or what it was enrolled as.
+        groups: see `Facts`, as all that follows `online`.
         version: version it last said it runs.
         rel: release counter it last said it runs.
         registered_at: when it entered the registry.
         seen_at: when it last said anything.
         online: what its last connection state says; None if it never said.
+        revision: hardware revision.
+        site: where it stands.
+        time_zone: its time zone.
+        tags: free words.
+        attributes: free values by name.
+        facts_at: when operators last changed its facts, None if never since it was registered.
+        quarantine: why no rollout may take it in, "" if any may.
+        quarantined_at: since when.
     """
 
     id: str
@@ -91,6 +132,19 @@ class Device:
     registered_at: float
     seen_at: float | None
     online: bool | None
+    revision: str = ""
+    site: str = ""
+    time_zone: str = ""
+    tags: tuple[str, ...] = ()
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    facts_at: float | None = None
+    quarantine: str = ""
+    quarantined_at: float | None = None
+
+    @property
+    def facts(self) -> Facts:
+        """What operators say of it."""
+        return Facts(self.groups, self.revision, self.site, self.time_zone, self.tags, self.attributes)
 
 
 class Delivery(StrEnum):
@@ -128,12 +182,19 @@ class StagePlan:
         soak_s: how long a resolved stage must stay healthy before it may pass.
         limit: largest upper bound of the failure rate with which the stage passes; None for the
             default that a stage of its size can show (`gate.default_limit`).
+        group: group that the stage takes its devices from, "" for the whole cohort; a share is one of the
+            group then, and `rest` is all of it.
+        approve: whether a person must say so before it passes, whatever else holds.
+        gate: service that is asked before it passes; None for that of the plan.
     """
 
     kind: SizeKind
     size: int
     soak_s: float = 0.0
     limit: float | None = None
+    group: str = ""
+    approve: bool = False
+    gate: ServiceGate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,15 +245,32 @@ class Plan:
         stages: at least one.
         delivery: push, poll or hybrid.
         urgency: how urgent.
+        severity: how bad it is for a device to stay without the release.
+        advisories: numbers of what the release mends.
+        fixes_below: release counter below which a device is vulnerable, None for that of the release.
         models: hardware models to take; empty for every model that the release supports.
         groups: groups of which a device must be in at least one; empty for all.
+        select: selector that a device must meet (`core.selector`), "" for all.
+        open_cohort: whether devices that come to match after the start join, under the same limits.
+        stratify: what each stage is a fair sample of: `model`, `site` or `attr.NAME`; "" for none.
         in_flight: largest number of devices that may be updating at once.
         halt: when evidence halts it.
         deadlines: how long each phase may take.
         confidence: of the upper bound that a stage needs to pass.
+        retry: what follows a failed attempt.
+        windows: when its devices may be offered the release.
+        urgent_from: urgency from which on windows, freezes and consent hold no device.
+        ramp: how fast updates may start; None for no limit.
+        jitter_s: over how long the offers to devices that could have it at once are spread.
+        require: what a device must have said of itself.
+        consent: whether the user of a device is asked.
         resolved_share: share of the reached devices that must be resolved before a stage is judged.
         max_unreached: largest share of a stage that may stay unreached without asking a person.
+        health: what devices must measure of themselves.
+        soonest_s: a device that says it is healthy sooner than this after its trigger is not believed; 0 for never.
+        gate: service that every stage asks before it passes, unless it has its own; None for none.
         seed: fixes the cohort order for rehearsals; None for a fresh secret per rollout.
+        leaves: release counter from which a rollback takes devices back to an older release; 0 for all others.
     """
 
     name: str
@@ -200,15 +278,43 @@ class Plan:
     stages: tuple[StagePlan, ...]
     delivery: Delivery = Delivery.HYBRID
     urgency: Urgency = Urgency.NORMAL
+    severity: Severity = Severity.NONE
+    advisories: tuple[str, ...] = ()
+    fixes_below: int | None = None
     models: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
+    select: str = ""
+    open_cohort: bool = False
+    stratify: str = ""
     in_flight: int = 100
     halt: HaltRule = field(default_factory=HaltRule)
     deadlines: Deadlines = field(default_factory=Deadlines)
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    windows: Windows = field(default_factory=Windows)
+    urgent_from: Urgency = Urgency.EMERGENCY
+    ramp: Ramp | None = None
+    jitter_s: float = 0.0
+    require: Requirements = field(default_factory=Requirements)
+    consent: ConsentRule = field(default_factory=ConsentRule)
     confidence: float = 0.95
     resolved_share: float = 0.95
     max_unreached: float = 0.5
     seed: int | None = None
+    leaves: int = 0
+    health: tuple[HealthRule, ...] = ()
+    soonest_s: float = 0.0
+    gate: ServiceGate | None = None
+
+    @property
+    def mends(self) -> dict[str, object]:
+        """What it mends, for the record; nothing where it says nothing."""
+        return advisory.told(self.severity, self.advisories, self.fixes_below)
+
+    @property
+    def is_urgent(self) -> bool:
+        """Whether windows, freezes and consent hold none of its devices."""
+        order = list(Urgency)
+        return order.index(self.urgency) >= order.index(self.urgent_from)
 
 
 class Phase(StrEnum):
@@ -234,6 +340,7 @@ class UpdateState(StrEnum):
     ACCEPTED = "accepted"
     DOWNLOADED = "downloaded"
     RECALLING = "recalling"
+    RETRYING = "retrying"
     RECALLED = "recalled"
     TOO_LATE = "too_late"
     INSTALLED = "installed"
@@ -251,6 +358,9 @@ class UpdateState(StrEnum):
 RELAPSED = "relapsed"
 """Tally word for a failure after confirmation in a stage that was judged already."""
 
+RETRIED = "retried"
+"""Tally word for a failure that stays evidence although a person gave the device another attempt."""
+
 
 class TallyKey(NamedTuple):
     """What one tally counts: updates of a stage and stratum in one state.
@@ -258,8 +368,8 @@ class TallyKey(NamedTuple):
     Attributes:
         epoch: evidence epoch in which the device was offered the release.
         stage: stage index.
-        stratum: hardware model.
-        state: an `UpdateState` value, or `RELAPSED`.
+        stratum: hardware model, or what else the plan stratifies by.
+        state: an `UpdateState` value, `RELAPSED` or `RETRIED`.
     """
 
     epoch: int
@@ -273,19 +383,6 @@ Tally = Mapping[TallyKey, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Reason:
-    """Why something stands where it stands.
-
-    Attributes:
-        code: stable word.
-        text: a sentence for a person.
-    """
-
-    code: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
 class Stage:
     """One stage of a rollout that was started.
 
@@ -296,6 +393,8 @@ class Stage:
         resolved_at: when enough of its devices were first resolved, or None.
         passed_at: when it was judged as passed, or None.
         waived: whether a person lets it pass whatever its evidence shows; it still halts.
+        hurried: whether a person lets it pass without waiting for the rest of its evidence.
+        climb: how far it has come on the ramp, None before its first offer or without one.
     """
 
     base: int
@@ -304,6 +403,8 @@ class Stage:
     resolved_at: float | None = None
     passed_at: float | None = None
     waived: bool = False
+    hurried: bool = False
+    climb: Climb | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,8 +423,9 @@ class Rollout:
         stages: one per stage of the plan, empty until the cohort is known.
         cohort_size: devices in the cohort, None until it is known.
         cohort_at: when the cohort was fixed; devices registered later are not in it.
-        strata: hardware models in the cohort.
+        strata: hardware models in the cohort, or values of what else the plan stratifies by.
         epoch: evidence epoch; a resume after a halt opens the next one.
+        plan_version: rises with every edit of the plan; what is sealed stays good.
     """
 
     id: int
@@ -339,6 +441,7 @@ class Rollout:
     cohort_at: float | None = None
     strata: int = 1
     epoch: int = 0
+    plan_version: int = 1
 
     @property
     def current(self) -> Stage:
@@ -354,7 +457,7 @@ class Update(NamedTuple):
         rollout_id: the rollout.
         device_id: the device.
         stage: stage in which the device was opened.
-        stratum: hardware model.
+        stratum: hardware model, or what else the plan stratifies by.
         rel: release counter that the device must run in the end.
         state: where it stands.
         state_at: since when.
@@ -366,6 +469,7 @@ class Update(NamedTuple):
         code: reason code of the device or of ours, "" if none.
         relapsed_stage: stage that was current when it failed after confirmation, or None.
         relapsed_epoch: evidence epoch then.
+        failed_epoch: evidence epoch of a failure after which a person gave it another attempt, or None.
     """
 
     id: int
@@ -384,3 +488,4 @@ class Update(NamedTuple):
     code: str = ""
     relapsed_stage: int | None = None
     relapsed_epoch: int = 0
+    failed_epoch: int | None = None

@@ -32,12 +32,14 @@ class Act(StrEnum):
     IMPORT = "import artifacts"
     RELEASE = "make releases"
     CREATE = "create rollouts"
+    EDIT = "edit plans"
     START = "start rollouts"
     RESUME = "resume rollouts"
     ABORT = "abort rollouts"
     STOP = "pause and halt rollouts"
     APPROVE = "approve and reject"
     ENROL = "enrol devices"
+    QUARANTINE = "quarantine devices and release them"
     MANAGE = "manage operators"
     REKEY = "replace keys"
     BREAK_GLASS = "break the glass"
@@ -47,9 +49,11 @@ A = Act
 
 PERMITTED: dict[Role, frozenset[Act]] = {
     Role.VIEWER: frozenset({A.READ}),
-    Role.OPERATOR: frozenset({A.READ, A.IMPORT, A.RELEASE, A.CREATE, A.START, A.RESUME, A.ABORT, A.STOP}),
+    Role.OPERATOR: frozenset(
+        {A.READ, A.IMPORT, A.RELEASE, A.CREATE, A.START, A.RESUME, A.ABORT, A.STOP, A.EDIT, A.QUARANTINE}
+    ),
     Role.APPROVER: frozenset({A.READ, A.STOP, A.APPROVE}),
-    Role.ADMIN: frozenset({A.READ, A.STOP, A.APPROVE, A.ENROL, A.MANAGE, A.REKEY, A.BREAK_GLASS}),
+    Role.ADMIN: frozenset({A.READ, A.STOP, A.APPROVE, A.ENROL, A.QUARANTINE, A.MANAGE, A.REKEY, A.BREAK_GLASS}),
 }
 """Every act that a role permits."""
 
@@ -59,6 +63,9 @@ ACT_OF: dict[Command, Act] = {
     Command.RESUME: A.RESUME,
     Command.HALT: A.STOP,
     Command.ABORT: A.ABORT,
+    Command.RETRY: A.RESUME,
+    Command.ADVANCE: A.RESUME,
+    Command.SKIP: A.RESUME,
 }
 """The act that each command on a rollout is."""
 
@@ -90,6 +97,11 @@ class Caller:
 def may(roles: Iterable[Role], act: Act) -> bool:
     """Say whether any of these roles permits an act."""
     return any(act in PERMITTED[role] for role in roles)
+
+
+def only_reads(roles: Iterable[Role]) -> bool:
+    """Say whether these roles together permit nothing but to read."""
+    return all(PERMITTED[role] <= {Act.READ} for role in roles)
 
 
 def holders(act: Act) -> str:

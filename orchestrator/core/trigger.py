@@ -52,6 +52,7 @@ def install_claims(
     statement_hash: str,
     urgency: int = 1,
     policy: Mapping[str, int] | None = None,
+    act: str = "install",
 ) -> dict[str, object]:
     """Return the claims of a trigger to install `artifact`.
 
@@ -63,8 +64,9 @@ def install_claims(
         statement_hash: token hash of the artifact's statement.
         urgency: how urgent it is: the position in `model.Urgency`.
         policy: limits for the device: `jit` spreads the start and `dl` bounds the download, in seconds.
+        act: `install`, or `rollback` where the artifact is older than what the device runs.
     """
-    claims = _issue_claims(issue, "install", artifact.component) | {"wave": stage} | _artifact_claims(artifact)
+    claims = _issue_claims(issue, act, artifact.component) | {"wave": stage} | _artifact_claims(artifact)
     claims |= {"url": list(urls), "ast": statement_hash, "urg": urgency}
     if policy:
         claims["pol"] = dict(policy)
@@ -85,6 +87,8 @@ def recall_claims(issue: Issue, *, component: str, token_hash: str) -> dict[str,
 def statement_claims(artifact: Artifact, *, issued_at: float, expires_at: float | None = None) -> dict[str, object]:
     """Return the claims of the artifact statement; `artifact.statement` and its place are not looked at."""
     claims = {"v": 1} | _artifact_claims(artifact) | {"iat": int(issued_at)}
+    if artifact.leaves:
+        claims["dn"] = list(artifact.leaves)
     if expires_at is not None:
         claims["exp"] = int(expires_at)
     return claims

@@ -3,6 +3,8 @@
 Rules:
 - What a device says about one attempt climbs a ladder and never comes down, so that every order and
   every repetition of its reports ends in the same state; failure is the top rung.
+- A device that gave up before it installed anything, for a reason that passes, tries again by itself (`core.retry`);
+  a failure is final until a person gives the device another attempt, and stays evidence even then.
 - Silence is judged by the daemon: before the device began it is no evidence (`unreached`), after the
   reboot the device is `lost`, in between the update is `expired`.
 - A pair that is not in the table is ignored with a reason, never an error: devices repeat and reorder.
@@ -19,7 +21,10 @@ from enum import StrEnum
 from operator import attrgetter
 from typing import NamedTuple
 
-from orchestrator.core.model import RELAPSED, Deadlines, TallyKey, Update, UpdateState
+from orchestrator.core import health
+from orchestrator.core.health import HealthRule
+from orchestrator.core.model import RELAPSED, RETRIED, Deadlines, TallyKey, Update, UpdateState
+from orchestrator.core.retry import Again, FailureClass, RetryPolicy, class_of, next_attempt
 
 S = UpdateState
 
@@ -44,6 +49,8 @@ class FactKind(StrEnum):
     UNANSWERED = "unanswered"
     SILENT = "silent"
     RETURN = "return"
+    GAVE_UP = "gave_up"
+    AGAIN = "again"
     SUPERSEDE = "supersede"
 
     __hash__ = str.__hash__  # as in `UpdateState`
@@ -58,6 +65,7 @@ LADDER: tuple[UpdateState, ...] = (
     S.ACCEPTED,
     S.DOWNLOADED,
     S.RECALLING,
+    S.RETRYING,
     S.RECALLED,
     S.TOO_LATE,
     S.INSTALLED,
@@ -74,6 +82,7 @@ _SAID: dict[FactKind, UpdateState] = {
     F.ACCEPTED: S.ACCEPTED,
     F.PROGRESS: S.ACCEPTED,
     F.DOWNLOADED: S.DOWNLOADED,
+    F.GAVE_UP: S.RETRYING,
     F.RECALLED: S.RECALLED,
     F.TOO_LATE: S.TOO_LATE,
     F.INSTALLED: S.INSTALLED,
@@ -84,7 +93,7 @@ _SAID: dict[FactKind, UpdateState] = {
 }
 
 _DECIDED: dict[UpdateState, dict[FactKind, UpdateState]] = {
-    S.PENDING: {F.OFFER: S.OFFERED, F.SUPERSEDE: S.SUPERSEDED},
+    S.PENDING: {F.OFFER: S.OFFERED, F.UNANSWERED: S.UNREACHED, F.SUPERSEDE: S.SUPERSEDED},
     S.OFFERED: {
         F.WITHDRAW: S.PENDING,
         F.RECALL: S.RECALLING,
@@ -92,14 +101,18 @@ _DECIDED: dict[UpdateState, dict[FactKind, UpdateState]] = {
         F.SUPERSEDE: S.SUPERSEDED,
     },
     S.UNREACHED: {F.RETURN: S.PENDING, F.SUPERSEDE: S.SUPERSEDED},
-    S.REFUSED: {F.SUPERSEDE: S.SUPERSEDED},
+    S.REFUSED: {F.RETURN: S.PENDING, F.SUPERSEDE: S.SUPERSEDED},
     S.RECALLED: {F.RETURN: S.PENDING, F.SUPERSEDE: S.SUPERSEDED},
     S.ACCEPTED: {F.RECALL: S.RECALLING, F.SILENT: S.EXPIRED},
     S.DOWNLOADED: {F.RECALL: S.RECALLING, F.SILENT: S.EXPIRED},
     S.RECALLING: {F.UNANSWERED: S.UNREACHED, F.SILENT: S.EXPIRED},
+    S.RETRYING: {F.RETURN: S.PENDING, F.SUPERSEDE: S.SUPERSEDED},
     S.TOO_LATE: {F.SILENT: S.EXPIRED},
     S.INSTALLED: {F.SILENT: S.LOST},
     S.RUNNING: {F.SILENT: S.LOST},
+    S.EXPIRED: {F.AGAIN: S.PENDING},
+    S.FAILED: {F.AGAIN: S.PENDING},
+    S.ROLLED_BACK: {F.AGAIN: S.PENDING},
 }
 
 
@@ -118,15 +131,22 @@ IN_FLIGHT = frozenset({S.OFFERED, S.ACCEPTED, S.DOWNLOADED, S.RECALLING, S.TOO_L
 """States that hold an in-flight slot."""
 
 FAILURES = frozenset({S.EXPIRED, S.LOST, S.FAILED, S.ROLLED_BACK})
-"""States that count as a failed device; none of them is ever left for one that does not."""
+"""States that count as a failed device; only a person moves one out of them, and then the failure still counts."""
+
+RETRIABLE = frozenset({S.EXPIRED, S.FAILED, S.ROLLED_BACK})
+"""Failures after which a person may give a device another attempt; a lost one cannot be asked."""
 
 RESOLVED = FAILURES | {S.CONFIRMED}
 """States in which a reached device has given its evidence."""
 
-NEUTRAL = frozenset({S.PENDING, S.UNREACHED, S.REFUSED, S.RECALLED, S.SUPERSEDED})
+NEUTRAL = frozenset({S.PENDING, S.UNREACHED, S.REFUSED, S.RETRYING, S.RECALLED, S.SUPERSEDED})
 """States that are no evidence: the device never ran, or never began, the new release."""
 
-_BEGUN = frozenset(_SAID) - {F.REFUSED, F.RECALLED}
+_BEGUN = frozenset(_SAID) - {F.REFUSED, F.RECALLED, F.GAVE_UP}
+IDLE = frozenset({S.PENDING, S.RETRYING})
+"""States of a device that waits for an offer."""
+
+_FAILED = frozenset({F.REFUSED, F.FAILED, F.ROLLED_BACK})
 
 
 class Fact(NamedTuple):
@@ -138,6 +158,7 @@ class Fact(NamedTuple):
         code: reason code, "" if none.
         rel: release counter that the device says it runs, if it says so.
         progress: percent downloaded, if it says so.
+        metrics: what it measures of itself, by name.
     """
 
     kind: FactKind
@@ -145,6 +166,7 @@ class Fact(NamedTuple):
     code: str = ""
     rel: int | None = None
     progress: int = 0
+    metrics: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,11 +177,15 @@ class Context:
         deadlines: how long each phase may take.
         stage: index of the current stage; earlier ones are judged.
         epoch: present evidence epoch.
+        retry: what follows a failed attempt; None for nothing.
+        health: what devices must measure of themselves.
     """
 
     deadlines: Deadlines
     stage: int
     epoch: int
+    retry: RetryPolicy | None = None
+    health: tuple[HealthRule, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,10 +213,14 @@ def apply(update: Update, fact: Fact, context: Context, now: float) -> Update | 
     """
     if fact.attempt is not None and fact.attempt != update.attempt:
         return Ignored("other_attempt")
-    fact = _read_running_release(update, fact)
+    fact = _read_health(_read_running_release(update, fact), context)
+    again_at = _again_at(update, fact, context, now)
+    if again_at is not None and fact.kind is F.FAILED and class_of(fact.code) is FailureClass.TRANSIENT:
+        fact = fact._replace(kind=F.GAVE_UP)
     state = TABLE[update.state].get(fact.kind)
     if state is None:
         return _note(update, fact)
+    anew = fact.kind is F.AGAIN or (update.state in (S.RETRYING, S.REFUSED) and fact.kind is F.RETURN)
     begun = update.begun or fact.kind in _BEGUN
     moved = Update(
         update.id,
@@ -202,14 +232,18 @@ def apply(update: Update, fact: Fact, context: Context, now: float) -> Update | 
         state=state,
         state_at=now,
         epoch=update.epoch,
-        attempt=update.attempt,
-        begun=begun and state is not S.PENDING,
-        deadline_at=_deadline(update, state, context.deadlines, now),
-        progress=max(update.progress, fact.progress),
+        attempt=update.attempt + anew,
+        begun=begun and state not in IDLE,
+        deadline_at=again_at or _deadline(update, state, context.deadlines, now),
+        progress=0 if anew else max(update.progress, fact.progress),
         code=fact.code,
         relapsed_stage=update.relapsed_stage,
         relapsed_epoch=update.relapsed_epoch,
+        failed_epoch=update.failed_epoch,
     )
+    if fact.kind is F.AGAIN:
+        failed_epoch = update.epoch if update.relapsed_stage is None else update.relapsed_epoch
+        return moved._replace(failed_epoch=failed_epoch, relapsed_stage=None, relapsed_epoch=0)
     if fact.kind is F.OFFER:
         return moved._replace(epoch=context.epoch, progress=0)
     if update.state is S.CONFIRMED and update.stage < context.stage:
@@ -219,6 +253,10 @@ def apply(update: Update, fact: Fact, context: Context, now: float) -> Update | 
 
 def silence(update: Update) -> FactKind:
     """Return what a passed deadline means for this update."""
+    if update.state in (S.RETRYING, S.REFUSED):
+        return F.RETURN
+    if update.state in RETRIABLE:
+        return F.AGAIN
     if update.state is S.OFFERED or (update.state is S.RECALLING and not update.begun):
         return F.UNANSWERED
     return F.SILENT
@@ -240,18 +278,26 @@ def tally_changes(before: Iterable[Update], after: Iterable[Update]) -> Counter[
     return Counter({key: change for key, change in changes.items() if change})
 
 
-_PLACE = attrgetter("epoch", "stage", "stratum", "state", "relapsed_epoch", "relapsed_stage")
+_PLACE = attrgetter("epoch", "stage", "stratum", "state", "relapsed_epoch", "relapsed_stage", "failed_epoch")
 
 
 def _counted(
-    epoch: int, stage: int, stratum: str, state: UpdateState, relapsed_epoch: int, relapsed_stage: int | None
+    epoch: int,
+    stage: int,
+    stratum: str,
+    state: UpdateState,
+    relapsed_epoch: int,
+    relapsed_stage: int | None,
+    failed_epoch: int | None,
 ) -> tuple[TallyKey, ...]:
-    if relapsed_stage is None:
-        return (TallyKey(epoch, stage, stratum, state),)
-    return (
-        TallyKey(epoch, stage, stratum, S.CONFIRMED),
-        TallyKey(relapsed_epoch, relapsed_stage, stratum, RELAPSED),
-    )
+    if relapsed_stage is not None:
+        return (
+            TallyKey(epoch, stage, stratum, S.CONFIRMED),
+            TallyKey(relapsed_epoch, relapsed_stage, stratum, RELAPSED),
+        )
+    if failed_epoch is None or (state in FAILURES and epoch == failed_epoch):
+        return (TallyKey(epoch, stage, stratum, state),)  # one device is one failure, however often it failed
+    return (TallyKey(epoch, stage, stratum, state), TallyKey(failed_epoch, stage, stratum, RETRIED))
 
 
 def _read_running_release(update: Update, fact: Fact) -> Fact:
@@ -259,6 +305,28 @@ def _read_running_release(update: Update, fact: Fact) -> Fact:
     if fact.kind in (F.CONFIRMED, F.RUNNING) and fact.rel != update.rel:
         return fact._replace(kind=F.FAILED, code="wrong_release")
     return fact
+
+
+def _read_health(fact: Fact, context: Context) -> Fact:
+    """A device that runs the release and is sick by the plan's measure has failed, whatever it calls itself."""
+    if not context.health or fact.kind not in (F.CONFIRMED, F.RUNNING):
+        return fact
+    code = health.fault(context.health, dict(fact.metrics), final=fact.kind is F.CONFIRMED)
+    return fact._replace(kind=F.FAILED, code=code) if code else fact
+
+
+def _again_at(update: Update, fact: Fact, context: Context, now: float) -> float | None:
+    """Return when the device tries again by itself after this failure or refusal, None if it does not.
+
+    A refusal that passes is one of the token or of its time: a trigger made anew is good.
+    """
+    if fact.kind not in _FAILED or context.retry is None:
+        return None
+    if fact.kind is F.REFUSED and class_of(fact.code) is not FailureClass.TRANSIENT:
+        return None
+    key = str(update.rollout_id).encode()  # no secret: it only spreads the devices
+    after = next_attempt(context.retry, fact.code, update.attempt, update.device_id, key, now)
+    return after.at if isinstance(after, Again) else None
 
 
 def _note(update: Update, fact: Fact) -> Update | Ignored:

@@ -18,6 +18,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -32,7 +33,9 @@ from orchestrator.config import Settings
 from orchestrator.core.model import Phase
 from orchestrator.daemon import given
 from orchestrator.daemon.wiring import Parts, wire
+from orchestrator.engine import footing
 from orchestrator.errors import OrchestratorError, UnavailableError
+from orchestrator.ports import Lane
 
 __all__ = ["Parts", "serve", "tune_interpreter"]
 
@@ -48,12 +51,13 @@ class _StoppedError(Exception):
     """Ends the TaskGroup when a signal came."""
 
 
-def serve(settings: Settings, *, after_restore: bool = False) -> None:
+def serve(settings: Settings, *, after_restore: bool = False, accept_keyset: int | None = None) -> None:
     """Run the daemon until a signal stops it. Blocks.
 
     Args:
         settings: checked.
         after_restore: whether the operator knows that the database was restored from a backup.
+        accept_keyset: number of a keyset that was not submitted, and that devices hold as the operator knows.
 
     Raises:
         OrchestratorError: it cannot start; the text says why.
@@ -67,17 +71,20 @@ def serve(settings: Settings, *, after_restore: bool = False) -> None:
         run: Callable[[Coroutine[Any, Any, None]], None] = asyncio.run
     else:
         run = uvloop.run
-    run(_serve(settings, Notifier.from_environ(os.environ), after_restore=after_restore))
+    notifier = Notifier.from_environ(os.environ)
+    run(_serve(settings, notifier, after_restore=after_restore, accept_keyset=accept_keyset))
     _leave()
 
 
-async def _serve(settings: Settings, notifier: Notifier, *, after_restore: bool) -> None:
+async def _serve(settings: Settings, notifier: Notifier, *, after_restore: bool, accept_keyset: int | None) -> None:
     store = await asyncio.to_thread(open_store, settings.store.url, after_restore=after_restore)
     sources = given.sources(settings)
     try:
-        keysets = await store.read(lambda tx: tx.keysets())
-        parts = wire(settings, store, sources, keysets)
+        keysets, last = await store.read(lambda tx: (tx.keysets(), tx.footing()))
+        keyring = given.keyring(settings, keysets, time.time, last, accept_keyset)
+        parts = wire(settings, store, sources, keyring)
         await parts.auditor.start({"version": __version__, "deployment": settings.deployment})
+        await store.transact(Lane.OPERATOR, lambda tx: footing.remember(tx, keyring.keyset, time.time()))
         await _run(settings, parts, notifier)
         await parts.auditor.stop()
     finally:
@@ -113,6 +120,8 @@ async def _run(settings: Settings, parts: Parts, notifier: Notifier) -> None:
         "recorder-http": parts.recorder.serve(),
         "silence": parts.recorder.judge_silence(),
         "conductor": parts.conductor.run(),
+        "gates": parts.gatekeeper.run(),
+        "joining": parts.joining.run(),
         "sealer": parts.sealer.run(),
         "dispatcher": parts.dispatcher.run(),
         "herald": parts.herald.run(),

@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from orchestrator import config
+from orchestrator.adapters.asker import AskerSettings, settings_of
 from orchestrator.adapters.certificates import file_expires_at, peer_expires_at
 from orchestrator.adapters.checkpoints import CheckpointFile
 from orchestrator.adapters.files import FileSource
@@ -21,27 +22,45 @@ from orchestrator.adapters.mqtt import MqttSettings
 from orchestrator.adapters.s3 import S3Settings, S3Source
 from orchestrator.adapters.signers import open_signer
 from orchestrator.config import Settings
+from orchestrator.core.budget import Budget
 from orchestrator.core.ceiling import Ceiling
 from orchestrator.core.expiry import Expiry
 from orchestrator.core.rate import Pace
 from orchestrator.engine.approvals import Rules
 from orchestrator.engine.expiry import Source
+from orchestrator.engine.footing import check_footing
 from orchestrator.engine.keyring import Keyring
+from orchestrator.engine.outage import Loss
 from orchestrator.engine.recorder import RecorderSettings
 from orchestrator.engine.sealer import SealerSettings
 from orchestrator.errors import ConfigError
 from orchestrator.ports import Signer
+from orchestrator.ports.keysets import Footing
 from orchestrator.verifier import TRIGGER
 
 
-def keyring(settings: Settings, stored: Iterable[tuple[int, bytes]], now: Callable[[], float]) -> Keyring:
+def keyring(
+    settings: Settings,
+    stored: Iterable[tuple[int, bytes]],
+    now: Callable[[], float],
+    last: Footing | None = None,
+    accepted: int | None = None,
+) -> Keyring:
     """Return the keyring, after checking that devices would take what we sign.
 
+    Args:
+        settings: checked.
+        stored: the keysets that were taken.
+        now: the clock.
+        last: on which keyset the daemon stood, None before its first start.
+        accepted: number of a keyset that devices hold, as a person says.
+
     Raises:
-        OrchestratorError: a key cannot be opened, or none of them is good.
+        OrchestratorError: a key cannot be opened, none of them is good, or devices were given another keyset.
     """
     held = load_device_keys(needed(settings.trust.public_keys_file))
     made = Keyring(held, stored, signers(settings), now)
+    check_footing(made.keyset, last, accepted)
     faults = [f"trust.trigger_key_file: {' '.join(found)}"] if (found := made.faults(TRIGGER)) else []
     if held.iss != settings.deployment:
         faults.append(f"deployment: the devices of trust.public_keys_file belong to {held.iss}; name the same here")
@@ -128,7 +147,13 @@ def recording(settings: Settings) -> RecorderSettings:
     """Return how reports are taken in."""
     given = settings.recorder
     pace = Pace(given.device_burst, given.device_interval_s)
-    return RecorderSettings(given.batch, given.linger_s, settings.devices.enrolment == "hello", pace)
+    loss = Loss(settings.conductor.outage_share, settings.conductor.outage_floor)
+    return RecorderSettings(given.batch, given.linger_s, settings.devices.enrolment == "hello", pace, loss)
+
+
+def asking(settings: Settings) -> AskerSettings:
+    """Return which services may be asked."""
+    return settings_of(settings.gates.origins, settings.gates.networks)
 
 
 def sealing(settings: Settings) -> SealerSettings:
@@ -143,8 +168,9 @@ def sealing(settings: Settings) -> SealerSettings:
 
 
 def ceiling(settings: Settings) -> Ceiling:
-    """Return how many devices may be offered a release per hour."""
-    return Ceiling(settings.conductor.ceiling_share, settings.conductor.ceiling_floor)
+    """Return how many devices may be offered a release per hour, and how many may be in flight."""
+    budget = Budget(settings.rollouts.in_flight, settings.rollouts.reserved)
+    return Ceiling(settings.conductor.ceiling_share, settings.conductor.ceiling_floor, budget)
 
 
 def rules(settings: Settings) -> Rules:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy.engine import make_url
 
 from orchestrator import __version__
+from orchestrator.adapters.asker import HttpAsker
 from orchestrator.adapters.mqtt import MqttBus
 from orchestrator.adapters.mqtt.retained import RetainedAudit
 from orchestrator.adapters.store import SqlStore
@@ -24,9 +25,11 @@ from orchestrator.engine.audit import Auditor
 from orchestrator.engine.conductor import Conductor
 from orchestrator.engine.dispatcher import Dispatcher
 from orchestrator.engine.expiry import ExpiryWatch
+from orchestrator.engine.gates import Gatekeeper
 from orchestrator.engine.hearing import Hearing
 from orchestrator.engine.herald import Herald, HeraldSettings, Keys
 from orchestrator.engine.importer import Importer, Registry
+from orchestrator.engine.joining import Joining
 from orchestrator.engine.keyring import Keyring
 from orchestrator.engine.recorder import Recorder
 from orchestrator.engine.sealer import Sealer
@@ -48,6 +51,8 @@ class Parts:
         bus: the broker.
         recorder: reports in.
         conductor: decisions.
+        gatekeeper: what services say.
+        joining: late joiners of open cohorts.
         sealer: signatures.
         dispatcher: triggers out.
         herald: what lies retained.
@@ -64,6 +69,8 @@ class Parts:
     bus: MqttBus
     recorder: Recorder
     conductor: Conductor
+    gatekeeper: Gatekeeper
+    joining: Joining
     sealer: Sealer
     dispatcher: Dispatcher
     herald: Herald
@@ -80,27 +87,28 @@ def wire(
     settings: Settings,
     store: SqlStore,
     sources: Sequence[ArtifactSource],
-    keysets: Iterable[tuple[int, bytes]] = (),
+    keyring: Keyring,
     now: Callable[[], float] = time.time,
 ) -> Parts:
-    """Connect the parts. Opens the listening sockets and reads the keys.
+    """Connect the parts. Opens the listening sockets.
 
     Args:
         settings: checked.
         store: open.
         sources: where artifacts come from.
-        keysets: those that were taken, from the store.
+        keyring: which keys devices hold.
         now: the clock.
 
     Raises:
-        OrchestratorError: a key, a secret or an address cannot be used.
+        OrchestratorError: a secret or an address cannot be used.
     """
-    keyring = given.keyring(settings, keysets, now)
     bus = MqttBus(given.mqtt(settings), topics.uplink_filters())
     hearing = Hearing(lambda: bus.link, settings.conductor.link_grace_s, now)
     planned, sealed = asyncio.Event(), asyncio.Event()
     conductor = Conductor(store, now, hearing, planned.set, given.ceiling(settings))
+    gatekeeper = Gatekeeper(store, HttpAsker(given.asking(settings)), now, conductor.changed)
     recorder = Recorder(store, bus, given.recording(settings), now, hearing, conductor.changed, planned.set)
+    joining = Joining(store, now, conductor.changed)
     sealer = Sealer(store, lambda: keyring.standing(TRIGGER), given.sealing(settings), now, planned, sealed.set)
     dispatcher = Dispatcher(store, bus, settings.dispatcher.batch, now, sealed, planned.set)
     herald = Herald(store, bus, HeraldSettings(settings.deployment), partial(_beat_keys, keyring), now)
@@ -129,10 +137,13 @@ def wire(
             "published": dispatcher.published,
             "recorder": dict(sorted(recorder.counts.items())),
             "retained": dict(sorted(retained.counts.items())),
+            "heard_at": recorder.heard_at,
             "epoch": keyring.epoch,
+            "trigger_faults": keyring.faults(TRIGGER),
             "expires": expiry.view(),
         },
         rules=given.rules(settings),
+        rekeyed=partial(expiry.look_at, "keys"),
         admin_uids=frozenset(settings.operators.socket_users),
     )
     app = build_app(context)
@@ -144,6 +155,8 @@ def wire(
         bus,
         recorder,
         conductor,
+        gatekeeper,
+        joining,
         sealer,
         dispatcher,
         herald,
@@ -165,8 +178,9 @@ def _beat_keys(keyring: Keyring) -> Keys:
 
 
 def _registry(store: SqlStore, now: Callable[[], float]) -> Registry:
-    async def register(artifact: Artifact) -> bool:
-        return await store.transact(Lane.OPERATOR, lambda tx: operations.register_artifact(tx, artifact, now()))
+    async def register(artifact: Artifact, actor: str) -> bool:
+        register = partial(operations.register_artifact, artifact=artifact, now=now(), actor=actor)
+        return await store.transact(Lane.OPERATOR, register)
 
     async def known(uri: str, etag: str) -> bool:
         return await store.read(lambda tx: tx.sighted(uri, etag))

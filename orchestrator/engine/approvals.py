@@ -3,9 +3,11 @@
 Rules:
 - Everything here runs inside the transaction that does the act: an approval is used up by the very commit that uses it.
 - An act that must wait writes its proposal and returns it; the caller raises once that is on disk.
+- Whatever makes a rollout count its cohort is a start, also a resume: what was approved is what it may reach.
 - Approvals are asked for once two persons may give them, or always (`Rules.always`).
 - An emergency is started with its warrant or not at all; no approval and no broken glass replaces it.
-- Breaking the glass needs an admin at the admin socket, and leaves a review that another person has to close.
+- Breaking the glass needs an admin at the admin socket, and leaves a review that another person has to close. Proposals
+  of the same act are void then.
 """
 
 from __future__ import annotations
@@ -25,6 +27,12 @@ from orchestrator.engine.keyring import Keyring
 from orchestrator.engine.releases import artifacts_of, release_of
 from orchestrator.errors import ConflictError, ForbiddenError, NotFoundError
 from orchestrator.ports import Review, Store, Tx
+
+HURRIES = frozenset({Command.ADVANCE, Command.SKIP})
+"""Commands that let a stage pass without its evidence."""
+
+_RECENT = 1000
+"""So many of the newest proposals are searched for those that an act overtakes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +103,7 @@ def admit(tx: Tx, ask: Ask, wish: Wish, rules: Rules, now: float) -> Proposal | 
     Raises:
         ForbiddenError: the glass cannot be broken from here.
     """
-    if wish.break_glass:
+    if wish.break_glass.strip():
         _break_glass(tx, ask, wish, now)
         return None
     caller = wish.caller
@@ -103,9 +111,9 @@ def admit(tx: Tx, ask: Ask, wish: Wish, rules: Rules, now: float) -> Proposal | 
     if found is not None:
         # An account that was removed and added anew may be another person's: its approvals are not inherited.
         wanted = ask.digest if found.person == caller.person else ""
-        found = approval.claim(found, wanted, approvers(tx), now)
+        before, found = found.state, approval.claim(found, wanted, approvers(tx), now)
         tx.save_proposal(found)
-        if found.state is not State.PROPOSED:
+        if found.state is not before:
             _note(tx, caller.name, found, now)
         if found.state is State.USED:
             return None
@@ -123,7 +131,7 @@ def admit(tx: Tx, ask: Ask, wish: Wish, rules: Rules, now: float) -> Proposal | 
             reason=wish.reason,
             made_at=now,
             expires_at=now + rules.lifetime_s,
-            needed=approval.needed(ask.need, caller.person),
+            needed=approval.needed(ask.need, caller.person, len(approvers(tx) - {caller.person})),
         )
     )
     _note(tx, caller.name, made, now)
@@ -190,11 +198,11 @@ async def command(
         TrustError: the warrant of an emergency is not good any more.
     """
     audience = None
-    if what is Command.START and await store.read(lambda tx: are_asked(tx, rules) or _is_emergency(tx, name)):
+    if await store.read(lambda tx: _is_counted(tx, name, what, rules)):
         audience = await conductor.audience(name)
 
     def gate(tx: Tx, rollout: Rollout) -> Proposal | None:
-        if what is Command.START and rollout.plan.urgency is Urgency.EMERGENCY:
+        if _begins(rollout, what) and rollout.plan.urgency is Urgency.EMERGENCY:
             warrants.require_for_start(tx, rollout, keyring.keyset, audience, now())
         ask = wanted(tx, rollout, what, audience, rules) if are_asked(tx, rules) else None
         return None if ask is None else admit(tx, ask, wish, rules, now())
@@ -209,33 +217,45 @@ def wanted(tx: Tx, rollout: Rollout, what: Command, audience: int | None, rules:
         tx: the transaction that would carry it out.
         rollout: the rollout as it stands.
         what: the command.
-        audience: devices that a start would take; None if they were not counted, which stands for all.
+        audience: devices that it would take where it begins; None if they were not counted, which stands for all.
         rules: when approvals are asked for.
     """
     release = release_of(tx, rollout)
     fleet = tx.fleet_size()
-    reached = fleet if audience is None else audience
-    need = None
-    if what is Command.START:
+    reached = fleet if audience is None or rollout.plan.open_cohort else audience  # an open cohort has no bound
+    needs = [approval.for_resume(rollout.phase)] if what is Command.RESUME else []
+    if what in HURRIES:
+        needs.append(approval.for_hurry(rollout.stage))
+    if _begins(rollout, what):
         older = _is_older(tx, rollout, release)
-        need = approval.for_start(
-            rollout.plan.urgency, downgrade=older, audience=reached, fleet=fleet, approve_above=rules.approve_above
-        )
-    elif what is Command.RESUME:
-        need = approval.for_resume(rollout.phase)
+        needs += [
+            approval.for_start(
+                rollout.plan.urgency, downgrade=older, audience=reached, fleet=fleet, approve_above=rules.approve_above
+            )
+        ]
+    need = max((item for item in needs if item), key=lambda item: item.approvals, default=None)
     if need is None:
         return None
     name = rollout.plan.name
     devices = rollout.cohort_size if rollout.cohort_size is not None else reached
     statements = [hashlib.sha256(item.statement.encode()).hexdigest() for item in artifacts_of(tx, release)]
-    bound = approval.digest(what, name, asdict(rollout.plan), rollout.version, devices, statements)
+    stands = (rollout.version, rollout.stage, rollout.moved_at)  # what persons do within a phase moves the time alone
+    bound = approval.digest(what, name, asdict(rollout.plan), *stands, devices, statements)
     text = f"{what} of {name} (release {release.name}, {devices} of {fleet} devices)"
     return Ask(Matter(what), name, need, bound, text)
 
 
-def _is_emergency(tx: Tx, name: str) -> bool:
+def _begins(rollout: Rollout, what: Command) -> bool:
+    """Say whether a command makes a rollout count its cohort, anew if it was paused or halted while it did."""
+    return what is Command.START or (what is Command.RESUME and rollout.cohort_size is None)
+
+
+def _is_counted(tx: Tx, name: str, what: Command, rules: Rules) -> bool:
+    """Say whether it matters how many devices a command would take."""
     found = tx.rollout_named(name)
-    return found is not None and found.plan.urgency is Urgency.EMERGENCY
+    if found is None or not _begins(found, what):
+        return False
+    return found.plan.urgency is Urgency.EMERGENCY or are_asked(tx, rules)
 
 
 def _break_glass(tx: Tx, ask: Ask, wish: Wish, now: float) -> None:
@@ -249,6 +269,11 @@ def _break_glass(tx: Tx, ask: Ask, wish: Wish, now: float) -> None:
     made = tx.add_review(Review(0, ask.matter, ask.object, text, caller.name, caller.person, wish.break_glass, now))
     said = {"review": made.id, "text": text, "digest": ask.digest, "reason": wish.break_glass}
     tx.audit(caller.name, "glass.broken", f"{ask.matter} {ask.object}", said, now)
+    for proposal in tx.proposals(_RECENT):  # whoever waited for approvals of the same waits for nothing
+        if (proposal.matter, proposal.object) == (ask.matter, ask.object) and proposal.state in approval.OPEN:
+            overtaken = approval.overtake(proposal, now)
+            tx.save_proposal(overtaken)
+            _note(tx, caller.name, overtaken, now)
 
 
 def _note(tx: Tx, actor: str, proposal: Proposal, now: float) -> None:

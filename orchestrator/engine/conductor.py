@@ -2,34 +2,41 @@
 
 Rules:
 - A decision, what it saves and its effects are one transaction, in the operator's lane.
-- Taking devices into a stage is bulk work in pieces, so that it never blocks a halt.
+- Counting a cohort and taking devices into a stage is work of its own beside the loop, one at a time for each rollout
+  and in pieces, so that meanwhile every rollout is judged; it ends when its rollout moves on without it.
 - A rollout is stepped until the answer is to wait; then its `wake_at` is remembered.
+- One step offers the release to `OFFERS` devices at most, so that reports and other rollouts get their turn.
 - The conductor decides nothing itself: `core.rollout` does, within `core.ceiling`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 import structlog
 
-from orchestrator.core import cohort
+from orchestrator.core import cohort, evidence
 from orchestrator.core import rollout as machine
 from orchestrator.core.approval import ApprovalNeededError, Proposal
 from orchestrator.core.ceiling import HELD, STANDARD, Ceiling
 from orchestrator.core.cohort import Member
-from orchestrator.core.model import Device, Phase, Rollout
+from orchestrator.core.hold import overrides
+from orchestrator.core.model import Phase, Rollout
 from orchestrator.core.rollout import Command, Decision
 from orchestrator.engine import allowance, effects
-from orchestrator.engine.releases import by_model, release_of
+from orchestrator.engine.audience import audience_of, waiting
+from orchestrator.engine.releases import release_of
 from orchestrator.errors import NotFoundError, UnavailableError
 from orchestrator.ports import Event, Lane, Store, Tx
 
-CHUNK = 2000
-KEPT = 50_000
-"""Candidates that are kept beyond twice the wanted ones before they are cut."""
+CHUNK = 500
+"""Devices that one transaction takes into a stage."""
+OFFERS = 250
 RETRY_S = 1.0
 PACE_S = 0.1
 """Rollouts are stepped at most this often, so that a flood of reports leaves the writer to the reports."""
@@ -71,6 +78,7 @@ class Conductor:
         self._wake_at: dict[int, float] = {}
         self._look_at = 0.0
         self._woken = asyncio.Event()
+        self._works: dict[int, _Work] = {}
 
     @property
     def limits(self) -> Ceiling:
@@ -118,54 +126,98 @@ class Conductor:
             NotFoundError: there is no such rollout.
         """
         rollout = await self._store.read(partial(_named, name=name))
-        return sum([len(chunk) async for chunk in _chunks(self._store, rollout)])
+        audience = await self._store.read(partial(audience_of, rollout=rollout))
+        return sum([len(chunk) async for chunk in waiting(self._store, audience)])
 
     async def run(self) -> None:
         """Step rollouts for ever."""
         await self._wake_all()
         self._woken.set()
-        while True:
-            timeout_s = self._sleep_s()
-            try:
-                async with asyncio.timeout(timeout_s):
-                    await self._woken.wait()
-            except TimeoutError:
-                pass
-            self._woken.clear()
-            await self._wake_due()
-            dirty, self._dirty = self._dirty, set()
-            for rollout_id in sorted(dirty):
-                await self._advance_safely(rollout_id)
-            await asyncio.sleep(PACE_S)
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                timeout_s = self._sleep_s()
+                try:
+                    async with asyncio.timeout(timeout_s):
+                        await self._woken.wait()
+                except TimeoutError:
+                    pass
+                self._woken.clear()
+                await self._wake_due()
+                await self._step_all(tasks)
+                await asyncio.sleep(PACE_S)
 
     async def advance(self, rollout_id: int) -> None:
-        """Step one rollout until there is nothing to do but to wait."""
+        """Step one rollout until there is nothing to do but to wait, with the work beside it."""
         while True:
-            hearing = self._hearing()
-            step = partial(_step, rollout_id=rollout_id, now=self._now(), hearing=hearing, limits=self._limits)
-            before, decision, moved = await self._store.transact(Lane.OPERATOR, step)
-            if _is_event(before, decision.rollout):
-                self._announce(decision)
-            if decision.wake_at is not None:
-                self._wake_at[rollout_id] = decision.wake_at
-            else:
-                self._wake_at.pop(rollout_id, None)
-            for effect in decision.effects:
-                if isinstance(effect, machine.Prepare):
-                    await self._prepare(decision.rollout)
-                if isinstance(effect, machine.Open):
-                    await self._open(decision.rollout, effect.count)
-            if decision.effects:
-                self._planned()
+            decision, moved = await self._step(rollout_id)
+            await self._do(decision)
             if not moved:
                 return
 
-    async def _advance_safely(self, rollout_id: int) -> None:
+    async def _step_all(self, tasks: asyncio.TaskGroup) -> None:
+        """Step what changed until all of it waits, in turns."""
+        moving: set[int] = set()
+        while moving or self._dirty:
+            due, self._dirty = moving | self._dirty, set()
+            moving = {rollout_id for rollout_id in sorted(due) if await self._step_safely(rollout_id, tasks)}
+
+    async def _step_safely(self, rollout_id: int, tasks: asyncio.TaskGroup) -> bool:
+        """Step a rollout and see to the work beside it; says whether another step could move it."""
         try:
-            await self.advance(rollout_id)
+            decision, moved = await self._step(rollout_id)
         except UnavailableError as error:
-            _log.error("store.unavailable", error=error.message)
-            self._wake_at[rollout_id] = self._now() + RETRY_S
+            self._put_off(rollout_id, error)
+            return False
+        work = self._works.get(rollout_id)
+        if work is not None and not is_wanted(work.rollout, decision.rollout):
+            work.task.cancel()
+            del self._works[rollout_id]
+            work = None
+        if not _is_long(decision):
+            return moved
+        if work is None:
+            task = tasks.create_task(self._do_beside(decision), name=f"work for rollout {rollout_id}")
+            self._works[rollout_id] = _Work(decision.rollout, task)
+        return False
+
+    async def _step(self, rollout_id: int) -> tuple[Decision, bool]:
+        """Take one step; says also whether another one could move the rollout."""
+        hearing = self._hearing()
+        step = partial(take_step, rollout_id=rollout_id, now=self._now(), hearing=hearing, limits=self._limits)
+        before, decision, moved = await self._store.transact(Lane.OPERATOR, step)
+        if _is_event(before, decision.rollout):
+            self._announce(decision)
+        if decision.wake_at is not None:
+            self._wake_at[rollout_id] = decision.wake_at
+        else:
+            self._wake_at.pop(rollout_id, None)
+        if decision.effects:
+            self._planned()
+        return decision, moved
+
+    async def _do(self, decision: Decision) -> None:
+        """Do the long work that a decision asks for."""
+        for effect in decision.effects:
+            match effect:
+                case machine.Prepare():
+                    await self._prepare(decision.rollout)
+                case machine.Open(count):
+                    await self._open(decision.rollout, count)
+
+    async def _do_beside(self, decision: Decision) -> None:
+        """Do long work beside the loop, and have the rollout looked at again."""
+        rollout_id = decision.rollout.id
+        try:
+            await self._do(decision)
+        except UnavailableError as error:
+            self._put_off(rollout_id, error)
+        else:
+            self.changed({rollout_id})
+        self._works.pop(rollout_id, None)
+
+    def _put_off(self, rollout_id: int, error: UnavailableError) -> None:
+        _log.error("store.unavailable", error=error.message)
+        self._wake_at[rollout_id] = self._now() + RETRY_S
 
     def _sleep_s(self) -> float:
         if not self._wake_at:
@@ -188,32 +240,46 @@ class Conductor:
         self._dirty |= {rollout.id for rollout in active}
 
     async def _prepare(self, rollout: Rollout) -> None:
+        audience = await self._store.read(partial(audience_of, rollout=rollout))
         size = 0
-        models: set[str] = set()
-        async for chunk in _chunks(self._store, rollout):
+        strata: set[str] = set()
+        groups: Counter[str] = Counter()
+        async for chunk in waiting(self._store, audience):
             size += len(chunk)
-            models.update(member.model for member in chunk)
-        counted = partial(_prepared, rollout_id=rollout.id, size=size, strata=len(models))
+            strata.update(member.stratum for member in chunk)
+            groups.update(group for member in chunk for group in member.groups)
+            if rollout.plan.stratify and len(strata) > cohort.MAX_STRATA:
+                break
+        possible = cohort.most_strata(rollout.plan, audience.hardware, len(strata))
+        counted = partial(take_cohort, rollout_id=rollout.id, size=size, strata=possible, groups=groups)
         work = partial(counted, now=self._now(), limits=self._limits)
         decision = await self._store.transact(Lane.OPERATOR, work)
         if decision is not None:
             self._announce(decision)
 
     async def _open(self, rollout: Rollout, count: int) -> None:
-        above = await self._store.read(lambda tx: tx.highest_rank(rollout.id))
-        candidates: list[Member] = []
-        async for chunk in _chunks(self._store, rollout):
-            candidates += [member for member in chunk if member.rank > above]
-            if len(candidates) > 2 * count + KEPT:
-                candidates = await asyncio.to_thread(cohort.cut, candidates, above, count)
-        candidates = await asyncio.to_thread(cohort.cut, candidates, above, count)
-        for start in range(0, len(candidates), CHUNK):
-            piece = partial(
-                _open_piece, rollout_id=rollout.id, members=candidates[start : start + CHUNK], now=self._now()
-            )
+        audience, taken = await self._store.read(
+            lambda tx: (audience_of(tx, rollout), evidence.opened_by_stratum(tx.tally(rollout.id)))
+        )
+        queue = cohort.Queue(taken if rollout.plan.stratify else None)
+        async for chunk in waiting(self._store, audience):
+            queue.add(chunk)
+        cut = await asyncio.to_thread(queue.cut, count, rollout.plan.stages[rollout.stage].group)
+        members: list[Member] = []
+        async for chunk in waiting(self._store, audience):
+            members += [member for member in chunk if cut.takes(member)]
+            if len(members) >= CHUNK:
+                await self._open_pieces(rollout, members)
+                members = []
+        await self._open_pieces(rollout, members)
+        if cut.count < count:
+            await self._store.transact(Lane.OPERATOR, partial(note_exhausted, rollout=rollout))
+
+    async def _open_pieces(self, rollout: Rollout, members: list[Member]) -> None:
+        for start in range(0, len(members), CHUNK):
+            chosen = members[start : start + CHUNK]
+            piece = partial(open_piece, rollout=rollout, members=chosen, now=self._now())
             await self._store.transact(Lane.BULK, piece)
-        if len(candidates) < count:
-            await self._store.transact(Lane.OPERATOR, partial(_exhausted, rollout_id=rollout.id))
 
     def _announce(self, decision: Decision) -> None:
         rollout = decision.rollout
@@ -228,29 +294,20 @@ class Conductor:
         )
 
 
-async def _chunks(store: Store, rollout: Rollout) -> AsyncIterator[list[Member]]:
-    """Yield the cohort in pieces, in the order of identifiers."""
-    after = ""
-    while True:
-        devices, members = await store.read(partial(_members, rollout=rollout, after=after))
-        if not devices:
-            return
-        after = devices[-1].id
-        yield members
+class _Work(NamedTuple):
+    """What is done for a rollout beside the loop, and how the rollout stood when it began."""
+
+    rollout: Rollout
+    task: asyncio.Task[None]
 
 
-def _members(tx: Tx, rollout: Rollout, after: str) -> tuple[list[Device], list[Member]]:
-    devices = tx.devices(after, CHUNK)
-    release = release_of(tx, rollout)
-    hardware = frozenset(by_model(tx, release))
-    fixed_at = rollout.cohort_at
-    chosen = [
-        device
-        for device in devices
-        if cohort.belongs(device, rollout.plan, hardware, release.rel)
-        and (fixed_at is None or device.registered_at <= fixed_at)
-    ]
-    return devices, list(cohort.members(tx.secret(rollout.id), chosen))
+def is_wanted(before: Rollout, now: Rollout) -> bool:
+    """Say whether work that was begun for a rollout is still wanted as it stands now."""
+    return (before.version, before.stage) == (now.version, now.stage) and not (now.stages and now.current.hurried)
+
+
+def _is_long(decision: Decision) -> bool:
+    return any(isinstance(effect, machine.Open | machine.Prepare) for effect in decision.effects)
 
 
 def _named(tx: Tx, name: str) -> Rollout:
@@ -271,7 +328,7 @@ def _command(
     admit: Admit | None,
 ) -> Decision | Proposal:
     found = _named(tx, name)
-    decision = machine.operate(found, command, actor=actor, reason=reason, now=now)
+    decision = machine.operate(found, tx.tally(found.id), command, actor=actor, reason=reason, now=now)
     if decision.rollout is not found:
         waits = admit(tx, found) if admit else None
         if waits is not None:
@@ -280,13 +337,14 @@ def _command(
     return decision
 
 
-def _step(tx: Tx, rollout_id: int, now: float, hearing: bool, limits: Ceiling) -> tuple[Rollout, Decision, bool]:
+def take_step(tx: Tx, rollout_id: int, now: float, hearing: bool, limits: Ceiling) -> tuple[Rollout, Decision, bool]:
     """Decide and save; says also whether that moved anything, so that another step could."""
     found = tx.rollout(rollout_id)
     assert found is not None, "rollouts are never deleted"
     decision = allowance.decide(tx, found, tx.fold(rollout_id), now, limits, hearing=hearing)
     if decision.reason.code == HELD:
         allowance.book(tx, 0, now)  # so that a clock that was set back does not make it wait for what never comes
+    decision = replace(decision, effects=tuple(_piece_of(effect) for effect in decision.effects))
     moved = _save(tx, found, decision, now, limits)
     return found, decision, moved
 
@@ -297,7 +355,8 @@ def _save(tx: Tx, before: Rollout, decision: Decision, now: float, limits: Ceili
     if _is_event(before, after):
         event = Event(now, after.phase, decision.reason.code, decision.reason.text, after.actor, after.stage)
         said = {"from": before.phase, "to": after.phase, "stage": after.stage, "code": event.code, "reason": event.text}
-        tx.audit(after.actor, "rollout.moved", after.plan.name, said, now)
+        begins = before.phase is Phase.DRAFT and after.phase is Phase.PREPARING
+        tx.audit(after.actor, "rollout.moved", after.plan.name, said | (after.plan.mends if begins else {}), now)
     if after != before:
         tx.save_rollout(after, event)
     moved = after != before
@@ -309,30 +368,54 @@ def _save(tx: Tx, before: Rollout, decision: Decision, now: float, limits: Ceili
     return moved
 
 
+def _piece_of(effect: machine.Effect) -> machine.Effect:
+    return machine.Offer(min(effect.count, OFFERS)) if isinstance(effect, machine.Offer) else effect
+
+
 def _is_event(before: Rollout, after: Rollout) -> bool:
-    """Say whether a change belongs on the record: another phase or stage, or the same phase entered anew."""
-    return (before.phase, before.stage, before.version) != (after.phase, after.stage, after.version)
+    """Say whether a change belongs on the record: another phase or stage, or what a person did within one."""
+    return _told(before) != _told(after)
 
 
-def _prepared(tx: Tx, rollout_id: int, size: int, strata: int, now: float, limits: Ceiling) -> Decision | None:
+def _told(rollout: Rollout) -> tuple[object, ...]:
+    return rollout.phase, rollout.stage, rollout.version, rollout.reason, rollout.moved_at
+
+
+def take_cohort(
+    tx: Tx,
+    rollout_id: int,
+    size: int,
+    strata: int,
+    now: float,
+    limits: Ceiling,
+    groups: Mapping[str, int] | None = None,
+) -> Decision | None:
+    """Begin to run with a cohort of this size; None if somebody stopped the rollout meanwhile."""
     found = tx.rollout(rollout_id)
     if found is None or found.phase is not Phase.PREPARING:
-        return None  # somebody stopped it meanwhile
+        return None
     most = allowance.warranted(tx, found) or size  # who registered since it was counted is left out of an emergency
-    decision = machine.prepared(found, min(size, most), strata, now)
+    decision = machine.prepared(found, min(size, most), strata, now, groups)
     _save(tx, found, decision, now, limits)
+    if decision.rollout.phase is Phase.RUNNING and (overridden := overrides(found.plan)):
+        said = {"urgency": found.plan.urgency, "overrides": overridden}
+        tx.audit(found.actor, "rollout.overrides", found.plan.name, said, now)
     return decision
 
 
-def _open_piece(tx: Tx, rollout_id: int, members: list[Member], now: float) -> None:
-    rollout = tx.rollout(rollout_id)
-    assert rollout is not None, "rollouts are never deleted"
-    if rollout.phase is Phase.RUNNING:
-        release = release_of(tx, rollout)
-        effects.open_members(tx, rollout, members, release.rel, now)
+def open_piece(tx: Tx, rollout: Rollout, members: list[Member], now: float) -> None:
+    """Take members of the cohort into the current stage, if the rollout still stands as when they were chosen."""
+    found = tx.rollout(rollout.id)
+    assert found is not None, "rollouts are never deleted"
+    if found.phase is Phase.RUNNING and is_wanted(rollout, found):
+        release = release_of(tx, found)
+        if found.plan.stratify:
+            members = cohort.bounded(members, evidence.opened_by_stratum(tx.tally(found.id)))
+        effects.open_members(tx, found, members, release.rel, now)
 
 
-def _exhausted(tx: Tx, rollout_id: int) -> None:
-    rollout = tx.rollout(rollout_id)
-    if rollout is not None and rollout.phase is Phase.RUNNING:
-        tx.save_rollout(machine.exhausted(rollout, tx.fold(rollout_id)), None)
+def note_exhausted(tx: Tx, rollout: Rollout) -> None:
+    """Correct the cohort when fewer devices than expected were left to open, if the rollout stands as it did then."""
+    found = tx.rollout(rollout.id)
+    if found is not None and found.phase is Phase.RUNNING and is_wanted(rollout, found):
+        tx.save_rollout(machine.exhausted(found, tx.fold(found.id)), None)

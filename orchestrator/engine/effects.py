@@ -5,6 +5,7 @@ Rules:
 - Every offer passes the blast ceiling here once more, whoever asks for it, and is counted against it.
 - A withdrawn device was never exposed and is pending again; a device whose trigger was claimed for
   sending keeps its slot and gets a recall instead.
+- A halt recalls whoever may still follow a trigger, also devices whose answer nobody waits for any more.
 """
 
 from __future__ import annotations
@@ -16,14 +17,21 @@ from orchestrator.core import update as update_machine
 from orchestrator.core.ceiling import Ceiling
 from orchestrator.core.cohort import Member
 from orchestrator.core.model import Delivery, Phase, Rollout, Update, UpdateState
-from orchestrator.core.update import IN_FLIGHT, Fact, FactKind
-from orchestrator.engine import allowance
-from orchestrator.engine.recording import Recorded, fold
+from orchestrator.core.update import IN_FLIGHT, RETRIABLE, Fact, FactKind
+from orchestrator.engine import allowance, holds
+from orchestrator.engine.folding import Recorded, fold
 from orchestrator.ports import EXPOSED, QUEUED, DeliveryKind, DeliveryState, Tx
 
 _RECALLABLE = (UpdateState.OFFERED, UpdateState.ACCEPTED, UpdateState.DOWNLOADED)
 _NOT_BEGUN = frozenset(
-    {UpdateState.PENDING, UpdateState.UNREACHED, UpdateState.REFUSED, UpdateState.RECALLED, UpdateState.OFFERED}
+    {
+        UpdateState.PENDING,
+        UpdateState.UNREACHED,
+        UpdateState.REFUSED,
+        UpdateState.RETRYING,
+        UpdateState.RECALLED,
+        UpdateState.OFFERED,
+    }
 )
 
 
@@ -39,9 +47,14 @@ def carry_out(tx: Tx, rollout: Rollout, effect: machine.Effect, now: float, limi
         case machine.VoidQueued():
             withdraw(tx, rollout, now)
         case machine.Recall():
+            given_up = tx.updates(tx.reachable(rollout.id, now))
+            tx.plan(DeliveryKind.CANCEL, list(given_up.values()), rollout.version, now, push=True)
             recall(tx, rollout, tx.updates_in(rollout.id, _RECALLABLE), now)
         case machine.Carry():
             carry(tx, rollout)
+        case machine.Again():
+            failed = tx.updates_in(rollout.id, RETRIABLE)
+            fold(tx, [(item, Fact(FactKind.AGAIN)) for item in failed], now, Recorded())
         case machine.Return():
             recalled = tx.updates_in(rollout.id, (UpdateState.RECALLED,))
             fold(tx, [(item, Fact(FactKind.RETURN)) for item in recalled], now, Recorded())
@@ -51,20 +64,22 @@ def carry_out(tx: Tx, rollout: Rollout, effect: machine.Effect, now: float, limi
 
 
 def offer(tx: Tx, rollout: Rollout, count: int, now: float, limits: Ceiling) -> int:
-    """Offer the release to the next pending devices that no newer rollout took, as far as the ceiling allows.
+    """Offer the release to the next pending devices that nothing holds and no newer rollout took, below the limits.
 
     Returns:
         How many were looked at.
     """
-    room = allowance.room(tx, limits, now, allowance.warranted(tx, rollout))
-    pending = tx.pending(rollout.id, min(count, room.devices))
+    most = allowance.most(tx, rollout, limits, now)
+    pending, looked = holds.free(tx, rollout, min(count, most), now)
     taken = _supersede(tx, rollout, pending, now)
     chosen = [item for item in pending if item.id not in taken]
     offered = fold(tx, [(item, Fact(FactKind.OFFER)) for item in chosen], now, Recorded())
     allowance.book(tx, len(chosen), now)
     push = rollout.plan.delivery is not Delivery.POLL
     tx.plan(DeliveryKind.INSTALL, [offered[item.id] for item in chosen], rollout.version, now, push=push)
-    return len(pending)
+    if rollout.plan.ramp is not None and chosen:
+        tx.save_rollout(machine.started(rollout, len(chosen), now), None)
+    return looked
 
 
 def withdraw(tx: Tx, rollout: Rollout, now: float) -> None:
@@ -133,7 +148,8 @@ def _supersede(tx: Tx, rollout: Rollout, updates: Sequence[Update], now: float) 
     older = [item for item in live if item.rollout_id < rollout.id and item.state in _NOT_BEGUN]
     taken = [item for item in updates if item.device_id in owned]
     fold(tx, [(item, Fact(FactKind.SUPERSEDE)) for item in (*older, *taken)], now, Recorded())
-    exposed = [item for item in older if item.state is UpdateState.OFFERED and _recall_needed(tx, item, now)]
+    reachable = (UpdateState.OFFERED, UpdateState.UNREACHED)  # its trigger may still wait at the broker
+    exposed = [item for item in older if item.state in reachable and _recall_needed(tx, item, now)]
     tx.plan(DeliveryKind.CANCEL, exposed, rollout.version, now, push=True)
     return {item.id for item in taken}
 

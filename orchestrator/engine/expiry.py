@@ -47,13 +47,24 @@ class ExpiryWatch:
 
     async def look_once(self) -> None:
         """Ask every source, and log what has to be told."""
-        for name, source in self._sources.items():
-            try:
-                self._found[name] = await asyncio.to_thread(source)
-            except OrchestratorError as error:
-                self._note_fault(name, error)
-            else:
-                self._faults.pop(name, None)
+        for name in self._sources:
+            await self._ask(name)
+        self._tell()
+
+    async def look_at(self, name: str) -> None:
+        """Ask one source, because what it says has changed."""
+        await self._ask(name)
+        self._tell()
+
+    async def _ask(self, name: str) -> None:
+        try:
+            self._found[name] = await asyncio.to_thread(self._sources[name])
+        except OrchestratorError as error:
+            self._note_fault(name, error)
+        else:
+            self._faults.pop(name, None)
+
+    def _tell(self) -> None:
         now = self._now()
         notices, self._told = rules.judge(self.found, self._told, now)
         for notice in notices:

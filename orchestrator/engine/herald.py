@@ -3,7 +3,7 @@
 Rules:
 - Only what may come any number of times is retained, and everything with an expiry.
 - Said anew on each connection, when the keys change, and often enough that no beat ever runs out while we live.
-- A daemon without a beat key says keysets only.
+- A daemon without a beat key says keysets only; one that cannot sign a beat now says keysets no more often for that.
 """
 
 from __future__ import annotations
@@ -56,6 +56,20 @@ class Keys:
     beat: Signer | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """When something was said last: over which link, under which epoch, at what time."""
+
+    link: int = 0
+    epoch: int = 0
+    at: float = 0.0
+
+    def is_old(self, present: _Said, every_s: float) -> bool:
+        """Say whether it is to be said anew; after a clock was set back it is."""
+        same = (self.link, self.epoch) == (present.link, present.epoch)
+        return not (same and self.at <= present.at < self.at + every_s)
+
+
 class Herald:
     """Keeps the retained messages true.
 
@@ -75,8 +89,8 @@ class Herald:
         self._settings = settings
         self._keys = keys
         self._now = now
-        self._said: tuple[int, int] = (0, 0)
-        self._due_at = 0.0
+        self._keysets = _Said()
+        self._beats = _Said()
 
     async def run(self, pause: Callable[[float], Awaitable[Any]] = asyncio.sleep) -> None:
         """Keep them true for ever."""
@@ -95,14 +109,17 @@ class Herald:
             UnavailableError: the link broke, or the signer is away.
         """
         link, keys = self._bus.link, self._keys()
-        if not link or ((link, keys.epoch) == self._said and self._now() < self._due_at):
+        present = _Said(link, keys.epoch, self._now())
+        if not link or not self._beats.is_old(present, self._settings.every_s):
             return False
-        for epoch, bundle in await self._store.read(lambda tx: tx.keysets()):
-            await self._bus.publish(topics.keyset(epoch), bundle, expiry_s=KEYSET_EXPIRY_S, retain=True)
+        if self._keysets.is_old(present, self._settings.every_s):
+            for epoch, bundle in await self._store.read(lambda tx: tx.keysets()):
+                await self._bus.publish(topics.keyset(epoch), bundle, expiry_s=KEYSET_EXPIRY_S, retain=True)
+            self._keysets = present
         if keys.beat is not None:
             beat = await self._beat(keys.beat, keys.epoch)
             await self._bus.publish(topics.BEAT, beat, expiry_s=int(self._settings.lifetime_s), retain=True)
-        self._said, self._due_at = (link, keys.epoch), self._now() + self._settings.every_s
+        self._beats = present
         return True
 
     async def _beat(self, signer: Signer, epoch: int) -> bytes:

@@ -21,6 +21,7 @@ from typing import Any, Final
 import structlog
 
 from orchestrator.core.model import Artifact
+from orchestrator.engine.operations import DAEMON
 from orchestrator.errors import (
     ForbiddenError,
     NotFoundError,
@@ -83,13 +84,13 @@ class Registry:
     """What the importer needs from the store.
 
     Attributes:
-        register: stores an artifact; True if it is new. Raises `TrustError` (`rel_reused`)
+        register: stores an artifact on behalf of an account; True if it is new. Raises `TrustError` (`rel_reused`)
             where its release counter is taken by another image.
         known: whether a statement object (its artifact's URI, its own ETag) was imported before.
         remember: makes `known` true for these two from now on.
     """
 
-    register: Callable[[Artifact], Awaitable[bool]]
+    register: Callable[[Artifact, str], Awaitable[bool]]
     known: Callable[[str, str], Awaitable[bool]]
     remember: Callable[[str, str], Awaitable[None]]
 
@@ -124,8 +125,8 @@ class Importer:
         self._chance = chance
         self._turn = asyncio.Lock()
 
-    async def import_one(self, uri: str, *, progress: Progress | None = None) -> Artifact:
-        """Examine and register one artifact; see `examine` for its errors.
+    async def import_one(self, uri: str, actor: str = DAEMON, *, progress: Progress | None = None) -> Artifact:
+        """Examine and register one artifact, on behalf of `actor`; see `examine` for its errors.
 
         Raises:
             RequestError: no source serves such an address.
@@ -134,7 +135,7 @@ class Importer:
         artifact = await examine(
             self._source(uri), uri, self._keys(), limit_bytes=self._limit_bytes, progress=progress, clock=self._clock
         )
-        new = await self._registry.register(artifact)
+        new = await self._registry.register(artifact, actor)
         _log.info("artifact.imported", uri=uri, name=artifact.name, version=artifact.version, rel=artifact.rel, new=new)
         return artifact
 
@@ -317,4 +318,5 @@ def _artifact(claims: Mapping[str, Any], token: bytes, locator: Locator) -> Arti
         statement=token.decode(),
         uri=locator.uri,
         source_version=locator.version,
+        leaves=tuple(claims.get("dn", ())),
     )

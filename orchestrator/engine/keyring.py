@@ -53,7 +53,7 @@ class Keyring:
         signers: Sequence[Signer],
         now: Callable[[], float],
     ) -> None:
-        self._keyset = provisioned
+        self._keyset = self._provisioned = provisioned
         self._signers = tuple(signers)
         self._now = now
         for epoch, lines in sorted(item for item in stored if item[0] > provisioned.ep):
@@ -85,15 +85,27 @@ class Keyring:
         Raises:
             TrustError: devices would not take it.
         """
-        return _follow(lines, self._keyset, int(self._now()))
+        try:
+            return _follow(lines, self._keyset, int(self._now()))
+        except TrustError as error:
+            if error.code != "wrong_version" or self._keyset is not self._provisioned:
+                raise
+            text = (
+                f"{error.message}. Keyset {self.epoch} is that of trust.public_keys_file; if it is new, devices do not "
+                "have it yet: name the document of the keyset before it there, start once with "
+                f"`ota serve --accept-keyset {self.epoch - 1}`, and submit it then"
+            )
+            raise TrustError(text, code=error.code) from None
 
     def take(self, lines: bytes) -> Keyset:
-        """Believe a new keyset. Store its lines first: devices will hold it from now on.
+        """Believe a new keyset that was judged. Store its lines first: devices will hold it from now on.
 
         Raises:
-            TrustError: devices would not take it.
+            TrustError: devices would not take it, whatever the time.
         """
-        self._keyset = self.judge(lines)
+        self._keyset = _follow(
+            lines, self._keyset, None
+        )  # it is stored: a root key that has ended since changes nothing
         return self._keyset
 
     def standing(self, typ: str) -> Standing:
@@ -108,9 +120,14 @@ class Keyring:
                 return Standing(keyset.ep, signer)
         raise UnavailableError(" ".join(self.faults(typ)), code="no_signer")
 
-    def faults(self, typ: str) -> list[str]:
-        """Return what is wrong with each key at hand for a type of token, nothing if one is good."""
-        keyset, role = self._keyset, _ROLES.get(typ, typ)
+    def faults(self, typ: str, keyset: Keyset | None = None) -> list[str]:
+        """Return what is wrong with each key at hand for a type of token, nothing if one is good.
+
+        Args:
+            typ: the type.
+            keyset: the keyset that would have to allow it, None for the present one.
+        """
+        keyset, role = keyset or self._keyset, _ROLES.get(typ, typ)
         found = [self._fault(signer.kid, keyset, typ) for signer in self._signers]
         if "" in found:
             return []

@@ -10,17 +10,19 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from orchestrator.core import cohort
 from orchestrator.core.audit import names_hash
 from orchestrator.core.model import Artifact, Device, Phase, Plan, Reason, Release, Rollout
+from orchestrator.engine import facts
 from orchestrator.errors import NotFoundError, RequestError
-from orchestrator.ports import Event, Tx
+from orchestrator.ports import Event, PlanVersion, Tx
 from orchestrator.wire.topics import is_identifier
 
 TOKEN_PREFIX = "otad_"
-OPERATOR, DAEMON = "operator", "orchestrator"
+OPERATOR, DAEMON, HELLO = "operator", "orchestrator", "hello"
+"""Names in the record that belong to no account; devices that register themselves stand under the last one."""
 _TOKEN_BYTES = 32
 
 
@@ -65,6 +67,8 @@ def enrol(tx: Tx, devices: Sequence[NewDevice], now: float, *, actor: str = OPER
                 raise RequestError(
                     f"{word[:80]!r} is not an identifier (lower case letters, digits, . _ -, at most 64)"
                 )
+    moved = _moved(tx, devices)
+    facts.keep(tx, [before for before, _ in moved], now)
     tokens = {item.id: TOKEN_PREFIX + secrets.token_urlsafe(_TOKEN_BYTES) for item in devices}
     fresh = tx.enrol(
         (
@@ -73,9 +77,17 @@ def enrol(tx: Tx, devices: Sequence[NewDevice], now: float, *, actor: str = OPER
         )
         for item in devices
     )
+    tx.set_facts([after for _, after in moved], now)
     said = {"count": len(tokens), "new": fresh, "sha256": names_hash(tokens)}
     tx.audit(actor, "devices.enrolled", f"{len(tokens)} devices", said, now)
     return tokens
+
+
+def _moved(tx: Tx, devices: Sequence[NewDevice]) -> list[tuple[Device, Device]]:
+    """Return the devices that are registered in other groups, as they are and as they will be."""
+    groups = {item.id: item.groups for item in devices}
+    known = tx.devices_named(groups)
+    return [(item, replace(item, groups=groups[item.id])) for item in known if item.groups != groups[item.id]]
 
 
 def create_release(tx: Tx, name: str, hashes: Sequence[str], now: float, *, actor: str = OPERATOR) -> Release:
@@ -113,6 +125,24 @@ def create_rollout(tx: Tx, plan: Plan, actor: str, now: float) -> Rollout:
         RequestError: the release has nothing for a model of the plan.
         ConflictError: the name is taken.
     """
+    brought(tx, plan)
+    secret = secrets.token_bytes(32) if plan.seed is None else cohort.secret_from_seed(plan.seed)
+    why = Reason("created", "waits for being started")
+    rollout = tx.add_rollout(Rollout(0, plan, Phase.DRAFT, why, actor, now), secret)
+    tx.save_rollout(rollout, Event(now, rollout.phase, why.code, why.text, actor, 0))
+    tx.add_plan_version(rollout.id, PlanVersion(rollout.plan_version, plan, (), actor, "", now))
+    said = {"id": rollout.id, "release": plan.release, "urgency": plan.urgency, "stages": len(plan.stages)} | plan.mends
+    tx.audit(actor, "rollout.created", plan.name, said, now)
+    return rollout
+
+
+def brought(tx: Tx, plan: Plan) -> tuple[Release, set[str]]:
+    """Return the release of a plan, and the hardware models that it is for.
+
+    Raises:
+        NotFoundError: the release does not exist.
+        RequestError: the release has nothing for a model of the plan, or does not mend what the plan says.
+    """
     release = tx.release(plan.release)
     if release is None:
         raise NotFoundError(f"there is no release named {plan.release!r}; make it with `ota release create`")
@@ -120,26 +150,41 @@ def create_rollout(tx: Tx, plan: Plan, actor: str, now: float) -> Rollout:
     missing = sorted(set(plan.models) - hardware)
     if missing:
         raise RequestError(f"release {release.name} has no artifact for {', '.join(missing)}")
-    secret = secrets.token_bytes(32) if plan.seed is None else cohort.secret_from_seed(plan.seed)
-    why = Reason("created", "waits for being started")
-    rollout = tx.add_rollout(Rollout(0, plan, Phase.DRAFT, why, actor, now), secret)
-    tx.save_rollout(rollout, Event(now, rollout.phase, why.code, why.text, actor, 0))
-    said = {"id": rollout.id, "release": plan.release, "urgency": plan.urgency, "stages": len(plan.stages)}
-    tx.audit(actor, "rollout.created", plan.name, said, now)
-    return rollout
+    if plan.fixes_below is not None and plan.fixes_below > release.rel:
+        text = (
+            f"the plan says that devices below release counter {plan.fixes_below} are vulnerable, and release "
+            f"{release.name} has {release.rel}: it would not mend them; correct fixes.below, or name another release"
+        )
+        raise RequestError(text)
+    return release, hardware
 
 
 def register_artifact(tx: Tx, artifact: Artifact, now: float, *, actor: str = DAEMON) -> bool:
     """Register an examined artifact; False if its bytes are known already.
 
+    A later statement of known bytes that says the same, and allows more running releases to be left for them, takes
+    the place of the first: so a release that turned out bad can be left for one that was signed before it.
+
     Raises:
         TrustError: the same name and release counter is known with other bytes (`rel_reused`).
     """
     if not tx.add_artifact(artifact, now):
+        _restate(tx, artifact, now, actor)
         return False
     said = {"name": artifact.name, "version": artifact.version, "rel": artifact.rel, "size_bytes": artifact.size_bytes}
     tx.audit(actor, "artifact.imported", artifact.sha256, said, now)
     return True
+
+
+def _restate(tx: Tx, artifact: Artifact, now: float, actor: str) -> None:
+    known = _artifact(tx, artifact.sha256)
+    same = replace(known, statement=artifact.statement, leaves=artifact.leaves)
+    if same == replace(artifact, uri=known.uri, source_version=known.source_version) and (
+        set(known.leaves) < set(artifact.leaves)
+    ):
+        tx.restate(artifact)
+        said = {"name": known.name, "version": known.version, "rel": known.rel, "leaves": list(artifact.leaves)}
+        tx.audit(actor, "artifact.restated", known.sha256, said, now)
 
 
 def _artifact(tx: Tx, sha256: str) -> Artifact:

@@ -3,22 +3,23 @@
 Rules:
 - A token is shown once; only its SHA-256 is stored. It is 256 random bits, so no salt is needed.
 - Nothing about a token is remembered between two requests: revoked means revoked from the next one on.
-- Once two persons may approve, who may approve is itself a matter of two persons: an account that may approve or manage
-  is added, given a token and removed with an approval. Revoking a token never needs one.
+- Once two persons may approve, who may act is itself a matter of two persons. Whoever makes an account or a token holds
+  it first: alone they could propose as somebody whom they invented, and approve that as themselves. So each account
+  that does more than read is added and given a token with an approval, and one that may approve or manage is removed
+  with one. Revoking a token never needs one.
 """
 
 from __future__ import annotations
 
 import hmac
 import secrets
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orchestrator.core import approval
 from orchestrator.core.approval import ENOUGH_PERSONS, Matter, Need, Proposal
-from orchestrator.core.roles import Act, Caller, Role, may
+from orchestrator.core.roles import Act, Caller, Role, may, only_reads
 from orchestrator.engine.approvals import Ask, Rules, Wish, admit, approvers
-from orchestrator.engine.operations import token_hash
+from orchestrator.engine.operations import DAEMON, HELLO, token_hash
 from orchestrator.errors import ConflictError, NotFoundError, RequestError
 from orchestrator.ports import Operator, Token, Tx
 from orchestrator.wire.topics import is_identifier
@@ -26,12 +27,16 @@ from orchestrator.wire.topics import is_identifier
 TOKEN_PREFIX = "otad_op_"
 SHARED_NAME = "operator"
 """The account of the token file; no other may have its name."""
+RESERVED = frozenset({SHARED_NAME, DAEMON, HELLO})
+"""Names that stand on the record for somebody else: the shared account, and what the daemon decides by itself."""
 DAY_S = 86_400.0
 MAX_DAYS = 365
 USED_EVERY_S = 3_600.0
 """A token's last use is stored to this precision, so that a question is not a write."""
 _ID_BYTES = 8
 _SECRET_BYTES = 32
+_SPEAKS = Need(1, "whoever holds its token speaks for that person")
+_DECIDES = Need(1, "it changes who may approve")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +82,15 @@ def add(tx: Tx, new: NewOperator, wish: Wish, rules: Rules, now: float) -> Issue
     if not new.roles:
         raise RequestError(f"an operator needs a role: {', '.join(Role)}")
     _check_days(new.days)
-    if new.name == SHARED_NAME or tx.operator(new.name) is not None:
+    if new.name in RESERVED or tx.operator(new.name) is not None:
         raise ConflictError(f"an operator named {new.name!r} exists; choose another name")
     roles = tuple(role for role in Role if role in new.roles)
-    text = f"adding the operator {new.name} of {new.person} as {', '.join(roles)}"
-    bound = approval.digest(new.name, new.person, roles)
-    waits = _admit(tx, roles, Matter.OPERATOR, new.name, bound, text, wish, rules, now)
-    if waits is not None:
-        return waits
+    text = f"adding the operator {new.name} of {new.person} as {', '.join(roles)}, with a token of {new.days} days"
+    bound = approval.digest(new.name, new.person, roles, new.days)
+    if not only_reads(roles):
+        waits = _admit(tx, Ask(Matter.OPERATOR, new.name, _SPEAKS, bound, text), wish, rules, now)
+        if waits is not None:
+            return waits
     tx.add_operator(Operator(new.name, new.person, roles, now))
     said = {"person": new.person, "roles": list(roles)}
     tx.audit(wish.caller.name, "operator.added", new.name, said, now)
@@ -101,9 +107,12 @@ def issue(tx: Tx, name: str, days: int, wish: Wish, rules: Rules, now: float) ->
     _check_days(days)
     found = _operator(tx, name)
     text = f"a token of {days} days for the operator {name} of {found.person}"
-    bound = approval.digest(name, found.person, found.roles, days)
-    waits = _admit(tx, found.roles, Matter.TOKEN, name, bound, text, wish, rules, now)
-    return waits if waits is not None else _issue(tx, name, days, wish.caller, now)
+    bound = approval.digest(name, found.person, found.roles, found.added_at, days)
+    if not only_reads(found.roles):
+        waits = _admit(tx, Ask(Matter.TOKEN, name, _SPEAKS, bound, text), wish, rules, now)
+        if waits is not None:
+            return waits
+    return _issue(tx, name, days, wish.caller, now)
 
 
 def revoke(tx: Tx, token_id: str, who: Caller, now: float) -> Token:
@@ -129,11 +138,13 @@ def remove(tx: Tx, name: str, wish: Wish, rules: Rules, now: float) -> Proposal 
     found = _operator(tx, name)
     text = f"removing the operator {name} of {found.person}"
     bound = approval.digest(name, found.person, found.roles, found.added_at)
-    waits = _admit(tx, found.roles, Matter.REMOVAL, name, bound, text, wish, rules, now)
-    if waits is None:
-        tx.remove_operator(name)
-        tx.audit(wish.caller.name, "operator.removed", name, {"person": found.person}, now)
-    return waits
+    if may(found.roles, Act.APPROVE) or may(found.roles, Act.MANAGE):
+        waits = _admit(tx, Ask(Matter.REMOVAL, name, _DECIDES, bound, text), wish, rules, now)
+        if waits is not None:
+            return waits
+    tx.remove_operator(name)
+    tx.audit(wish.caller.name, "operator.removed", name, {"person": found.person}, now)
+    return None
 
 
 def recognise(tx: Tx, text: str, now: float) -> tuple[Operator, Token] | None:
@@ -155,25 +166,12 @@ def caller(operator: Operator, *, local: bool = False) -> Caller:
     return Caller(operator.name, operator.person, frozenset(operator.roles), local)
 
 
-def _admit(
-    tx: Tx,
-    roles: Sequence[Role],
-    matter: Matter,
-    name: str,
-    bound: str,
-    text: str,
-    wish: Wish,
-    rules: Rules,
-    now: float,
-) -> Proposal | None:
+def _admit(tx: Tx, ask: Ask, wish: Wish, rules: Rules, now: float) -> Proposal | None:
     """Let an act on an account go ahead, or propose it.
 
     `Rules.always` does not count here: with fewer than two persons who may approve, nobody could ever become one.
     """
-    if not (may(roles, Act.APPROVE) or may(roles, Act.MANAGE)) or len(approvers(tx)) < ENOUGH_PERSONS:
-        return None
-    need = Need(1, "it changes who may approve")
-    return admit(tx, Ask(matter, name, need, bound, text), wish, rules, now)
+    return admit(tx, ask, wish, rules, now) if len(approvers(tx)) >= ENOUGH_PERSONS else None
 
 
 def _issue(tx: Tx, name: str, days: int, who: Caller, now: float) -> Issued:

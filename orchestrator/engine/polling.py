@@ -2,6 +2,7 @@
 
 Rules:
 - A poll decides nothing: it hands over what the conductor planned and the sealer signed.
+- A device that has not begun gets nothing while its hours are closed.
 - Handing over a delivery that could still be withdrawn is a write, so that a halt and a poll cannot
   both have it.
 - A device that has begun gets its trigger again as a refresh; one that is being recalled gets the recall.
@@ -14,7 +15,9 @@ from dataclasses import dataclass
 from orchestrator.core.model import Delivery, Device, Update, UpdateState
 from orchestrator.core.rollout import FINISHED
 from orchestrator.core.update import IN_FLIGHT, Fact, FactKind
-from orchestrator.engine.recording import Recorded, fold, reissue
+from orchestrator.engine import holds
+from orchestrator.engine.folding import Recorded, fold
+from orchestrator.engine.recording import reissue
 from orchestrator.ports import DeliveryKind, DeliveryState, Parcel, Tx
 
 _LIVE = IN_FLIGHT | {UpdateState.UNREACHED}
@@ -47,6 +50,8 @@ def look(tx: Tx, device: Device, now: float) -> Answer | None:
         return Answer()
     if update.state is UpdateState.UNREACHED:
         return None
+    if _is_shut(tx, update, now):
+        return Answer()
     parcel = _current(tx, update)
     if parcel is None:
         last = tx.parcels(update.id)[-1:]  # nobody knows whether it arrived: here is who would know
@@ -66,6 +71,8 @@ def give(tx: Tx, device: Device, now: float) -> Answer:
         done = Recorded()
         fold(tx, [(update, Fact(FactKind.RETURN))], now, done)
         return Answer(retry_after_s=SOON_S, rollouts=frozenset(done.rollouts))
+    if _is_shut(tx, update, now):
+        return Answer()
     parcel = _current(tx, update)
     if parcel is not None and parcel.token and (parcel.expires_at or 0.0) > now and tx.hand_over(parcel.id, now):
         return Answer(token=parcel.token)
@@ -86,6 +93,12 @@ def _polls(tx: Tx, update: Update) -> bool:
     if rollout is None or rollout.plan.delivery is Delivery.PUSH:
         return False
     return update.state in IN_FLIGHT or rollout.phase not in FINISHED
+
+
+def _is_shut(tx: Tx, update: Update, now: float) -> bool:
+    """Say whether a device that was offered the release, and has not begun, may not begin at this hour."""
+    rollout = tx.rollout(update.rollout_id)
+    return update.state is UpdateState.OFFERED and rollout is not None and bool(holds.shut(tx, rollout, [update], now))
 
 
 def _current(tx: Tx, update: Update) -> Parcel | None:

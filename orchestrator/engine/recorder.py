@@ -26,7 +26,9 @@ from typing import Any, Protocol
 import structlog
 
 from orchestrator.core.rate import Buckets, Pace
-from orchestrator.engine.recording import Batch, Recorded, record, record_silence
+from orchestrator.engine.folding import Recorded
+from orchestrator.engine.outage import Loss
+from orchestrator.engine.recording import Batch, record, record_silence
 from orchestrator.errors import OrchestratorError, PayloadError, UnavailableError
 from orchestrator.ports import Bus, Lane, Message, Store
 from orchestrator.wire.report import Hello, Report, State, decode_hello, decode_report, decode_state
@@ -65,12 +67,14 @@ class RecorderSettings:
         linger_s: how long to wait for more before a transaction.
         enrol: whether a hello may register a device.
         pace: how often one device may speak on one of its topics.
+        loss: how many devices that go away together make an outage.
     """
 
     batch: int = 1000
     linger_s: float = 0.01
     enrol: bool = True
     pace: Pace = field(default_factory=Pace)
+    loss: Loss = field(default_factory=Loss)
 
 
 class Recorder:
@@ -110,9 +114,11 @@ class Recorder:
         self._tick = 0.0
         self._waiting: deque[tuple[Saying, asyncio.Future[None]]] = deque()
         self._posted = asyncio.Event()
+        self._full = False
         self._behind = False
         self._log_again_at: dict[str, float] = {}
         self.counts: Counter[str] = Counter()
+        self.heard_at: float | None = None
 
     async def submit(self, saying: Saying) -> None:
         """Record something that came by HTTP; returns once it is durable.
@@ -145,10 +151,12 @@ class Recorder:
                 await handed.put((messages, tasks.create_task(self._store_surely(sayings), name="store")))
 
     async def _gather(self) -> Sequence[Message]:
-        messages = list(await self._bus.receive(self._settings.batch))
+        """Return what arrived; behind a full batch perhaps nothing, which says that no more of them wait."""
+        messages = list(await self._bus.receive(self._settings.batch, wait=not self._full))
         if len(messages) < self._settings.batch:
             await asyncio.sleep(self._settings.linger_s)
             messages += await self._bus.receive(self._settings.batch - len(messages), wait=False)
+        self._full = len(messages) >= self._settings.batch
         return messages
 
     async def _acknowledge(self, handed: asyncio.Queue[tuple[Sequence[Message], asyncio.Task[None]]]) -> None:
@@ -193,7 +201,7 @@ class Recorder:
             judge = partial(record_silence, now=self._now(), limit=SILENCE_CHUNK)
             done = await self._store.transact(Lane.REPORTS, judge)
             self._report(done)
-            if not done.rollouts:
+            if not done.judged:
                 break
             judged += 1
         return judged
@@ -285,8 +293,11 @@ class Recorder:
             states=[item for item in sayings if isinstance(item, State)],
         )
         now = self._now()
-        done = await self._store.transact(Lane.REPORTS, lambda tx: record(tx, batch, now, enrol=self._settings.enrol))
+        settings = self._settings
+        work = partial(record, batch=batch, now=now, enrol=settings.enrol, loss=settings.loss)
+        done = await self._store.transact(Lane.REPORTS, work)
         self.counts["reports"] += len(batch.reports)
+        self.heard_at = now
         self._report(done)
 
     def _report(self, done: Recorded) -> None:

@@ -1,22 +1,26 @@
 """What the recorder does inside its transaction: reports, hellos and silence become facts.
 
 Rules:
-- Everything of one batch is folded in order before one row is written per update.
-- The tally changes are written in the transaction that caused them.
+- Everything of one batch is folded together; see `folding`.
 - A report about something unknown, or of somebody else, is counted and dropped; it is never an error.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from orchestrator.core import rollout as rollout_machine
 from orchestrator.core import update as machine
+from orchestrator.core.audit import names_hash
 from orchestrator.core.model import Delivery, Phase, Rollout, Update, UpdateState
-from orchestrator.core.update import IN_FLIGHT, Context, Fact, FactKind, Ignored
+from orchestrator.core.update import IN_FLIGHT, Fact, FactKind
+from orchestrator.engine import holds, operations, outage, quarantine, situations
+from orchestrator.engine.doubt import TOO_SOON, Doubt
+from orchestrator.engine.folding import Recorded, fold
+from orchestrator.engine.outage import STANDARD, Loss
 from orchestrator.ports import EXPOSED, DeliveryKind, DeliveryState, Parcel, Tx
 from orchestrator.wire.report import Hello, Kind, Report, State
 
@@ -29,6 +33,7 @@ REPEAT_AFTER_S = 10.0
 _FACTS = {kind: FactKind(kind.value) for kind in Kind}
 _PROOF = frozenset({Kind.RUNNING, Kind.CONFIRMED, Kind.ROLLED_BACK})
 _LIVE = frozenset(Phase) - rollout_machine.FINISHED
+_RUNS = (UpdateState.RUNNING, UpdateState.CONFIRMED)
 _MAY_RETURN = (UpdateState.UNREACHED, UpdateState.OFFERED)
 
 
@@ -47,23 +52,6 @@ class Batch:
     states: Sequence[State] = ()
 
 
-@dataclass(slots=True)
-class Recorded:
-    """What a transaction of the recorder did.
-
-    Attributes:
-        rollouts: rollouts whose tallies changed.
-        ignored: facts that changed nothing, by reason.
-        unknown: identifiers of senders that are not registered.
-        planned: whether deliveries were planned.
-    """
-
-    rollouts: set[int] = field(default_factory=set)
-    ignored: Counter[str] = field(default_factory=Counter)
-    unknown: set[str] = field(default_factory=set)
-    planned: bool = False
-
-
 class _Said(NamedTuple):
     """A report about an update of its sender."""
 
@@ -72,7 +60,7 @@ class _Said(NamedTuple):
     report: Report
 
 
-def record(tx: Tx, batch: Batch, now: float, *, enrol: bool) -> Recorded:
+def record(tx: Tx, batch: Batch, now: float, *, enrol: bool, loss: Loss = STANDARD) -> Recorded:
     """Store a batch of what devices said and fold it into their updates.
 
     Args:
@@ -80,53 +68,45 @@ def record(tx: Tx, batch: Batch, now: float, *, enrol: bool) -> Recorded:
         batch: what arrived.
         now: present time.
         enrol: whether a hello may register a device.
+        loss: how many devices that go away together make an outage.
     """
     done = Recorded()
+    strangers = _strangers(tx, batch.hellos) if enrol else set()
     known = tx.greet(batch.hellos, now, enrol=enrol)
+    if strangers:
+        said = {"count": len(strangers), "new": len(strangers), "sha256": names_hash(strangers)}
+        tx.audit(operations.HELLO, "devices.enrolled", f"{len(strangers)} devices", said, now)
     done.unknown = {hello.dev for hello in batch.hellos} - known
+    outage.watch(tx, batch.states, now, loss)
     tx.mark_online(batch.states, now)
     _record_reports(tx, batch.reports, now, done)
+    _judge_health(tx, [hello for hello in batch.hellos if hello.metrics and hello.dev in known], now, done)
     _greet_again(tx, known, now, done)
+    done.rollouts |= situations.learn(tx, (*batch.hellos, *batch.reports), now)
     return done
+
+
+def _strangers(tx: Tx, hellos: Sequence[Hello]) -> set[str]:
+    """Return who says hello without being registered."""
+    named = {hello.dev for hello in hellos}
+    return named - {device.id for device in tx.devices_named(named)}
 
 
 def record_silence(tx: Tx, now: float, limit: int) -> Recorded:
-    """Judge the silence of up to `limit` devices whose deadline has passed."""
+    """Judge the silence of up to `limit` devices whose deadline has passed; none in an outage."""
     done = Recorded()
+    if outage.lasts(tx, now):
+        return done
     overdue = tx.overdue(now, limit)
-    fold(tx, [(item, Fact(machine.silence(item))) for item in overdue], now, done)
+    over = {item.id for item in tx.rollouts(rollout_machine.FINISHED)}
+    ended = [item for item in overdue if item.state not in IN_FLIGHT and item.rollout_id in over]
+    tx.save_updates([item._replace(deadline_at=None) for item in ended], ())  # nobody tries again what is over
+    left = {item.id for item in ended}
+    facts = [(item, Fact(machine.silence(item))) for item in overdue if item.id not in left]
+    changed = fold(tx, facts, now, done)
+    quarantine.after_failures(tx, {item.id: item for item in overdue}, changed, now)
+    done.judged = len(overdue)
     return done
-
-
-def fold(tx: Tx, facts: Iterable[tuple[Update, Fact]], now: float, done: Recorded) -> dict[int, Update]:
-    """Fold facts into updates, store what changed and the tally changes.
-
-    Returns:
-        The changed updates by number.
-    """
-    contexts: dict[int, Context] = {}
-    before: dict[int, Update] = {}
-    after: dict[int, Update] = {}
-    for update, fact in facts:
-        current = after.get(update.id, update)
-        if update.rollout_id not in contexts:
-            contexts[update.rollout_id] = context(tx.rollout(update.rollout_id))
-        result = machine.apply(current, fact, contexts[update.rollout_id], now)
-        if isinstance(result, Ignored):
-            done.ignored[result.reason] += 1
-            continue
-        before.setdefault(update.id, update)
-        after[update.id] = result
-    slots = [item for item in after.values() if (item.state in IN_FLIGHT) != (before[item.id].state in IN_FLIGHT)]
-    tx.save_updates(after.values(), slots)
-    _change_tallies(tx, before, after, done)
-    return after
-
-
-def context(rollout: Rollout | None) -> Context:
-    """Return what the update machine must know of a rollout."""
-    assert rollout is not None, "an update always belongs to a rollout"
-    return Context(rollout.plan.deadlines, rollout.stage, rollout.epoch)
 
 
 def _record_reports(tx: Tx, reports: Sequence[Report], now: float, done: Recorded) -> None:
@@ -141,7 +121,9 @@ def _record_reports(tx: Tx, reports: Sequence[Report], now: float, done: Recorde
             accepted.append(_Said(update, attempt, report))
     fresh = _drop_repeated(tx, accepted, now)
     done.ignored["repeated"] += len(accepted) - len(fresh)
-    changed = fold(tx, _facts(tx, fresh), now, done)
+    believed = _drop_unbelievable(tx, fresh, now, done)
+    changed = fold(tx, _facts(tx, believed), now, done)
+    quarantine.after_failures(tx, updates, changed, now)
     _return_late_answers(tx, updates, changed, now, done)
     proofs = [said.report for said in fresh if said.report.kind in _PROOF and said.report.rel is not None]
     tx.mark_running(proofs, now)
@@ -154,15 +136,26 @@ def _drop_repeated(tx: Tx, accepted: Sequence[_Said], now: float) -> list[_Said]
     return [said for said in accepted if said.report.kind is Kind.PROGRESS or next(news)]
 
 
+def _drop_unbelievable(tx: Tx, fresh: Sequence[_Said], now: float, done: Recorded) -> list[_Said]:
+    doubt = Doubt(tx, now)
+    believed = [said for said in fresh if doubt.believes(*said)]
+    if len(believed) < len(fresh):
+        done.ignored[TOO_SOON] += len(fresh) - len(believed)
+    return believed
+
+
 def _facts(tx: Tx, fresh: Iterable[_Said]) -> Iterator[tuple[Update, Fact]]:
     for update, attempt, report in fresh:
-        if update.state is UpdateState.PENDING and _was_exposed(tx, update):
+        if update.state is UpdateState.PENDING and attempt == update.attempt and _was_exposed(tx, update):
             yield update, Fact(FactKind.OFFER)  # it speaks of a trigger that it did get, before it was pending again
         yield update, _fact(report, attempt)
 
 
 def _was_exposed(tx: Tx, update: Update) -> bool:
-    sent = any(item.kind is DeliveryKind.INSTALL and item.state in EXPOSED for item in tx.parcels(update.id))
+    sent = any(
+        item.kind is DeliveryKind.INSTALL and item.state in EXPOSED and item.attempt == update.attempt
+        for item in tx.parcels(update.id)
+    )
     return sent and not tx.updates_of([update.device_id], IN_FLIGHT)
 
 
@@ -173,14 +166,20 @@ def _return_late_answers(
 
     It answered its recall when the rollout ran again, or it took a new keyset, which ends what older keys had begun.
     """
+    recalled = [update for update in after.values() if update.state is UpdateState.RECALLED]
     late = [
         update
-        for update_id, update in after.items()
-        if update.state is UpdateState.RECALLED
-        and (before[update_id].state is UpdateState.RECALLING or update.code == NEW_KEYS)
+        for update in recalled
+        if before[update.id].state is UpdateState.RECALLING or (update.code == NEW_KEYS and _keys_are_newer(tx, update))
     ]
     running = {item.rollout_id for item in late if _is_running(tx.rollout(item.rollout_id))}
     fold(tx, [(item, Fact(FactKind.RETURN)) for item in late if item.rollout_id in running], now, done)
+
+
+def _keys_are_newer(tx: Tx, update: Update) -> bool:
+    """Say whether a keyset was taken since the device was offered the release; else its word would burn offers."""
+    planned = [item.planned_at for item in tx.parcels(update.id) if item.kind is DeliveryKind.INSTALL]
+    return bool(planned) and planned[-1] <= tx.keyset_taken_at()
 
 
 def _is_running(rollout: Rollout | None) -> bool:
@@ -194,7 +193,24 @@ def _fact(report: Report, attempt: int) -> Fact:
         code=report.code,
         rel=report.rel,
         progress=100 if report.kind is Kind.DOWNLOADED else report.pct or 0,
+        metrics=tuple(report.metrics.items()),
     )
+
+
+def _judge_health(tx: Tx, hellos: Sequence[Hello], now: float, done: Recorded) -> None:
+    """A device that runs a release on its way and measures itself as sick has failed, or relapses."""
+    if not hellos:
+        return
+    latest = {hello.dev: hello for hello in hellos}
+    live = {rollout.id for rollout in tx.rollouts(_LIVE) if rollout.plan.health}
+    on_trial = [item for item in tx.updates_of(latest, _RUNS) if item.rollout_id in live] if live else []
+    facts = [
+        (item, Fact(FactKind.RUNNING, rel=item.rel, metrics=tuple(latest[item.device_id].metrics.items())))
+        for item in on_trial
+        if latest[item.device_id].rel == item.rel
+    ]
+    changed = fold(tx, facts, now, done)
+    quarantine.after_failures(tx, {item.id: item for item in on_trial}, changed, now)
 
 
 def _greet_again(tx: Tx, device_ids: set[str], now: float, done: Recorded) -> None:
@@ -234,7 +250,8 @@ def reissue(tx: Tx, rollout_id: int, updates: Sequence[Update], now: float) -> b
     rollout = tx.rollout(rollout_id)
     if rollout is None or not _is_running(rollout):
         return False
-    missed = [item for item in updates if _is_missed(tx.parcels(item.id), now)]
+    shut = holds.shut(tx, rollout, updates, now)
+    missed = [item for item in updates if item.device_id not in shut and _is_missed(tx.parcels(item.id), now)]
     push = rollout.plan.delivery is not Delivery.POLL
     tx.plan(DeliveryKind.INSTALL, missed, rollout.version, now, push=push)
     return bool(missed)
@@ -246,12 +263,3 @@ def _is_missed(parcels: Sequence[Parcel], now: float) -> bool:
     last = parcels[-1]
     waits = last.state is DeliveryState.SEALED and (last.expires_at or 0.0) > now
     return not waits and last.state is not DeliveryState.PLANNED
-
-
-def _change_tallies(tx: Tx, before: Mapping[int, Update], after: Mapping[int, Update], done: Recorded) -> None:
-    changed: defaultdict[int, list[Update]] = defaultdict(list)
-    for update in after.values():
-        changed[update.rollout_id].append(update)
-    for rollout_id, updates in changed.items():
-        tx.change_tallies(rollout_id, machine.tally_changes([before[item.id] for item in updates], updates))
-        done.rollouts.add(rollout_id)

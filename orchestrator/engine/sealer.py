@@ -12,8 +12,9 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
@@ -22,10 +23,13 @@ import structlog
 
 from orchestrator.core import audit, trigger
 from orchestrator.core.model import Artifact, Rollout, Urgency
+from orchestrator.engine import holds
 from orchestrator.engine.keyring import Standing
 from orchestrator.engine.releases import by_model, release_of
 from orchestrator.errors import OrchestratorError, RequestError, UnavailableError
 from orchestrator.ports import DeliveryKind, DeliveryState, Lane, Parcel, Store, Tx
+from orchestrator.verifier import COSIGN
+from orchestrator.verifier.fields import decode64, read_claims
 from orchestrator.wire import token
 
 RETRY_S = 1.0
@@ -62,13 +66,14 @@ class _Numbers(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Order:
-    """A planned delivery with all that its token says."""
+    """A planned delivery with all that its token says; `closes_at` is when its device may not begin any more."""
 
     parcel: Parcel
     rollout: Rollout
     artifact: Artifact
     recalls: str
     warrant: bytes | None
+    closes_at: float
 
 
 class Sealer:
@@ -134,7 +139,8 @@ class Sealer:
     def _take(self, tx: Tx, epoch: int) -> tuple[list[_Order], _Numbers]:
         """Take what to sign; nothing while a newer keyset is stored than the one that we would sign under."""
         room = self._settings.ahead - tx.sealed_waiting()
-        orders = _orders(tx, tx.planned(min(room, self._settings.batch))) if room > 0 else []
+        planned = tx.planned(min(room, self._settings.batch)) if room > 0 else []
+        orders = _orders(tx, planned, self._now())
         if not orders or tx.newest_epoch() > epoch:
             return [], _Numbers(0, 0)
         return orders, _Numbers(tx.reserve(len(orders)), tx.base(epoch))
@@ -153,7 +159,11 @@ class Sealer:
 
     def _sign(self, order: _Order, seq: int, counted: int, standing: Standing, now: float) -> Parcel:
         parcel, plan = order.parcel, order.rollout.plan
-        expires_at = now + max(min(self._settings.lifetime_s, plan.deadlines.accept_s), 1.0)
+        proofs, proven_until = _proofs(order, standing.epoch, now)
+        if order.closes_at < now + 1:
+            raise RequestError("the hours of the device have closed; it is offered the release again", code="closed")
+        wanted_s = max(min(self._settings.lifetime_s, plan.deadlines.accept_s), 1.0)
+        expires_at = min(now + wanted_s, proven_until, order.closes_at)
         issue = trigger.Issue(
             deployment=self._settings.deployment,
             epoch=standing.epoch,
@@ -169,25 +179,13 @@ class Sealer:
         claims = self._claims(order, issue)
         signed = token.signing_input(token.TokenType.TRIGGER, standing.signer.kid, claims)
         made = token.assemble(signed, standing.signer.sign(signed))
-        lines = [made, *self._proofs(order)]
         return replace(
             parcel,
             seq=seq,
-            token=token.bundle(lines).decode(),
+            token=token.bundle([made, *proofs]).decode(),
             token_hash=token.hash_of(made),
             expires_at=expires_at,
         )
-
-    def _proofs(self, order: _Order) -> list[bytes]:
-        """Return what stands behind a trigger: the statement, and the warrant of an emergency."""
-        if order.parcel.kind is DeliveryKind.CANCEL:
-            return []
-        statement = order.artifact.statement.encode()
-        if order.rollout.plan.urgency is not Urgency.EMERGENCY:
-            return [statement]
-        if order.warrant is None:
-            raise RequestError("an emergency needs a warrant", code="warrant_needed")
-        return [statement, *order.warrant.split(b"\n")]
 
     def _claims(self, order: _Order, issue: trigger.Issue) -> dict[str, object]:
         artifact = order.artifact
@@ -202,10 +200,11 @@ class Sealer:
             urls=[f"{self._settings.public_url}/v1/dl/{artifact.sha256}"],
             statement_hash=token.hash_of(artifact.statement.encode()),
             urgency=list(Urgency).index(order.rollout.plan.urgency),
+            act="rollback" if order.rollout.plan.leaves else "install",
         )
 
 
-def _orders(tx: Tx, parcels: Sequence[Parcel]) -> list[_Order]:
+def _orders(tx: Tx, parcels: Sequence[Parcel], now: float) -> list[_Order]:
     rollouts: dict[int, Rollout] = {}
     warrants: dict[int, bytes | None] = {}
     artifacts: dict[tuple[int, str], Artifact] = {}
@@ -220,8 +219,49 @@ def _orders(tx: Tx, parcels: Sequence[Parcel]) -> list[_Order]:
             artifacts |= {(parcel.rollout_id, model): item for model, item in brought.items()}
         recalls = _recalled_hash(tx, parcel) if parcel.kind is DeliveryKind.CANCEL else ""
         artifact = artifacts[parcel.rollout_id, parcel.model]
-        orders.append(_Order(parcel, rollouts[parcel.rollout_id], artifact, recalls, warrants[parcel.rollout_id]))
-    return orders
+        orders.append(
+            _Order(parcel, rollouts[parcel.rollout_id], artifact, recalls, warrants[parcel.rollout_id], math.inf)
+        )
+    return _within_hours(tx, rollouts, orders, now)
+
+
+def _within_hours(tx: Tx, rollouts: Mapping[int, Rollout], orders: Sequence[_Order], now: float) -> list[_Order]:
+    """Return the orders with the time at which each device may not begin any more; a recall always may come."""
+    ends: dict[tuple[int, str], float] = {}
+    for rollout_id, rollout in rollouts.items():
+        names = [item.parcel.device_id for item in orders if _begins(item, rollout_id)]
+        closing = holds.closes_at(tx, rollout, names, now)
+        ends |= {(rollout_id, name): at for name, at in closing.items()}
+    return [
+        replace(item, closes_at=ends.get((item.rollout.id, item.parcel.device_id), math.inf))
+        if _begins(item, item.rollout.id)
+        else item
+        for item in orders
+    ]
+
+
+def _begins(order: _Order, rollout_id: int) -> bool:
+    return order.rollout.id == rollout_id and order.parcel.kind is DeliveryKind.INSTALL
+
+
+def _proofs(order: _Order, epoch: int, now: float) -> tuple[list[bytes], float]:
+    """Return what stands behind a trigger, and until when it is good: the statement, the warrant of an emergency.
+
+    A device that refuses a trigger is asked no more in this rollout, so nothing is sealed with a warrant that it would
+    not take: the offer waits until there is another one.
+    """
+    if order.parcel.kind is DeliveryKind.CANCEL:
+        return [], math.inf
+    statement = order.artifact.statement.encode()
+    if order.rollout.plan.urgency is not Urgency.EMERGENCY:
+        return [statement], math.inf
+    if order.warrant is None:
+        raise RequestError("an emergency needs a warrant", code="warrant_needed")
+    warrant = read_claims(decode64(order.warrant.split(b".")[1]), COSIGN)
+    if warrant["ep"] != epoch or now + 1 > warrant["exp"]:
+        text = "the warrant has expired or is of older keys; let cosigners sign another one, and submit it"
+        raise RequestError(text, code="warrant_outdated")
+    return [statement, *order.warrant.split(b"\n")], warrant["exp"]
 
 
 def _recalled_hash(tx: Tx, parcel: Parcel) -> str:

@@ -1,4 +1,4 @@
-"""The read side: what people and machines are shown. No decisions.
+"""The read side: what people and machines are shown. No decisions; why it is so is told in `explain`.
 
 Rules:
 - A view is plain data for JSON: words, numbers, lists; times are seconds since the epoch.
@@ -8,30 +8,43 @@ Rules:
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
-from orchestrator.core import evidence, gate
-from orchestrator.core import rollout as machine
-from orchestrator.core.ceiling import HELD, STANDARD, Ceiling
-from orchestrator.core.model import RELAPSED, Artifact, Device, Phase, Release, Rollout, Tally, Update, UpdateState
+from orchestrator.core import evidence
+from orchestrator.core.ceiling import STANDARD, Ceiling
+from orchestrator.core.model import (
+    RELAPSED,
+    RETRIED,
+    Artifact,
+    Device,
+    Plan,
+    Release,
+    Rollout,
+    Tally,
+    Update,
+    UpdateState,
+)
 from orchestrator.core.update import FAILURES
-from orchestrator.engine import allowance
-from orchestrator.engine.releases import by_model, release_of
+from orchestrator.engine import allowance, trouble
 from orchestrator.errors import NotFoundError
-from orchestrator.ports import DeliveryKind, Tx
+from orchestrator.ports import Tx
 
 View = dict[str, Any]
 
 
-def rollout_view(tx: Tx, name: str, now: float, *, hearing: bool, limits: Ceiling = STANDARD) -> View:
+def rollout_view(
+    tx: Tx, name: str, now: float, *, hearing: bool, limits: Ceiling = STANDARD, faults: Sequence[str] = ()
+) -> View:
     """Return a rollout with its stages, evidence and standing reason.
 
     Raises:
         NotFoundError: there is none of this name.
     """
-    rollout = _rollout(tx, name)
+    rollout = rollout_named(tx, name)
     tally = tx.tally(rollout.id)
     decision = allowance.decide(tx, rollout, tally, now, limits, hearing=hearing)
+    reason = trouble.standing(tx, rollout, tally, decision.reason, faults)
     return {
         "id": rollout.id,
         "name": rollout.plan.name,
@@ -40,19 +53,20 @@ def rollout_view(tx: Tx, name: str, now: float, *, hearing: bool, limits: Ceilin
         "reason": {"code": rollout.reason.code, "text": rollout.reason.text},
         "actor": rollout.actor,
         "moved_at": rollout.moved_at,
-        "standing": {"code": decision.reason.code, "text": decision.reason.text, "wake_at": decision.wake_at},
+        "standing": {"code": reason.code, "text": reason.text, "wake_at": decision.wake_at},
         "stage": rollout.stage,
         "cohort_size": rollout.cohort_size,
         "epoch": rollout.epoch,
         "delivery": rollout.plan.delivery.value,
         "urgency": rollout.plan.urgency.value,
+        **mended(rollout.plan),
         "in_flight": evidence.in_flight(tally),
         "in_flight_limit": rollout.plan.in_flight,
         "reached": reached(tally),
         "states": dict(sorted(_states(tally).items())),
         "stages": [_stage(rollout, tally, index) for index in range(len(rollout.plan.stages))],
-        "evidence": [_evidence(item) for item in evidence.halt_evidence(rollout, tally)],
-        "bound": _bound(rollout, tally),
+        "evidence": [evidence_line(item) for item in evidence.halt_evidence(rollout, tally)],
+        "bound": bound_line(rollout, tally),
     }
 
 
@@ -68,32 +82,17 @@ def rollout_line(rollout: Rollout, tally: Tally) -> View:
         "stages": len(rollout.plan.stages),
         "cohort_size": rollout.cohort_size,
         "confirmed": states[UpdateState.CONFIRMED],
-        "failures": sum(states[state] for state in FAILURES) + states[RELAPSED],
+        "failures": sum(states[state] for state in FAILURES) + states[RELAPSED] + states[RETRIED],
         "in_flight": evidence.in_flight(tally),
         "reason": rollout.reason.text,
+        "urgency": rollout.plan.urgency.value,
+        **mended(rollout.plan),
     }
 
 
-def explain_rollout(tx: Tx, name: str, now: float, *, hearing: bool, limits: Ceiling = STANDARD) -> View:
-    """Return why a rollout stands where it stands, what would change that, and how it came here."""
-    rollout = _rollout(tx, name)
-    tally = tx.tally(rollout.id)
-    decision = allowance.decide(tx, rollout, tally, now, limits, hearing=hearing)
-    return {
-        "name": name,
-        "phase": rollout.phase.value,
-        "because": decision.reason.text,
-        "code": decision.reason.code,
-        "next": _what_next(rollout, tally, decision),
-        "wake_at": decision.wake_at,
-        "evidence": [_evidence(item) for item in evidence.halt_evidence(rollout, tally)],
-        "bound": _bound(rollout, tally),
-        "events": [
-            {"at": item.at, "phase": item.phase.value, "stage": item.stage, "code": item.code, "text": item.text}
-            | {"actor": item.actor}
-            for item in tx.events(rollout.id)
-        ],
-    }
+def mended(plan: Plan) -> View:
+    """Return what a plan mends."""
+    return {"severity": plan.severity.value, "advisories": list(plan.advisories), "fixes_below": plan.fixes_below}
 
 
 def device_view(tx: Tx, device_id: str) -> View:
@@ -102,10 +101,10 @@ def device_view(tx: Tx, device_id: str) -> View:
     Raises:
         NotFoundError: it is not registered.
     """
-    device = _device(tx, device_id)
+    device = device_named(tx, device_id)
     names = {rollout.id: rollout.plan.name for rollout in tx.rollouts()}
     return device_line(device) | {
-        "updates": [_update(item, names[item.rollout_id]) for item in tx.updates_of([device_id])],
+        "updates": [update_line(item, names[item.rollout_id]) for item in tx.updates_of([device_id])],
     }
 
 
@@ -118,19 +117,16 @@ def device_line(device: Device) -> View:
         "version": device.version,
         "rel": device.rel,
         "online": device.online,
+        "revision": device.revision,
+        "site": device.site,
+        "time_zone": device.time_zone,
+        "tags": list(device.tags),
+        "attributes": dict(device.attributes),
+        "facts_at": device.facts_at,
+        "quarantine": device.quarantine,
+        "quarantined_at": device.quarantined_at,
         "registered_at": device.registered_at,
         "seen_at": device.seen_at,
-    }
-
-
-def explain_device(tx: Tx, device_id: str) -> View:
-    """Return why a device has or has not each release that is being rolled out, with its history."""
-    device = _device(tx, device_id)
-    updates = {item.rollout_id: item for item in tx.updates_of([device_id])}
-    rollouts = [item for item in tx.rollouts() if item.id in updates or item.phase not in machine.FINISHED]
-    return {
-        "device": device_line(device),
-        "rollouts": [_why(tx, device, rollout, updates.get(rollout.id)) for rollout in rollouts],
     }
 
 
@@ -162,18 +158,20 @@ def release_line(release: Release) -> View:
 
 def reached(tally: Tally) -> int:
     """Return how many devices were ever exposed to the release: all but those that never began."""
-    unexposed = {UpdateState.PENDING, UpdateState.UNREACHED, UpdateState.SUPERSEDED, RELAPSED}
+    unexposed = {UpdateState.PENDING, UpdateState.UNREACHED, UpdateState.SUPERSEDED, RELAPSED, RETRIED}
     return sum(count for key, count in tally.items() if key.state not in unexposed)
 
 
-def _rollout(tx: Tx, name: str) -> Rollout:
+def rollout_named(tx: Tx, name: str) -> Rollout:
+    """Return a rollout. Raises NotFoundError if there is none of this name."""
     rollout = tx.rollout_named(name)
     if rollout is None:
         raise NotFoundError(f"there is no rollout named {name[:80]!r}")
     return rollout
 
 
-def _device(tx: Tx, device_id: str) -> Device:
+def device_named(tx: Tx, device_id: str) -> Device:
+    """Return a device. Raises NotFoundError if it is not registered."""
     device = tx.device(device_id)
     if device is None:
         raise NotFoundError(f"there is no device {device_id[:80]!r}")
@@ -203,7 +201,8 @@ def _stage(rollout: Rollout, tally: Tally, index: int) -> View:
     }
 
 
-def _evidence(item: evidence.Evidence) -> View:
+def evidence_line(item: evidence.Evidence) -> View:
+    """Return what is known for the halt."""
     return {
         "stratum": item.stratum or "all",
         "k": item.failures,
@@ -213,35 +212,16 @@ def _evidence(item: evidence.Evidence) -> View:
     }
 
 
-def _bound(rollout: Rollout, tally: Tally) -> View | None:
+def bound_line(rollout: Rollout, tally: Tally) -> View | None:
+    """Return what is known for passing the current stage, None before the cohort is known."""
     if not rollout.stages:
         return None
     bound = evidence.stage_bound(rollout, tally)
     return {"k": bound.failures, "n": bound.exposed, "upper": bound.upper, "limit": bound.limit}
 
 
-def _what_next(rollout: Rollout, tally: Tally, decision: machine.Decision) -> list[str]:
-    if rollout.phase in machine.FINISHED:
-        return ["nothing: it is over"]
-    commands = ", ".join(machine.TABLE[rollout.phase])
-    lines = [f"a person may: {commands}"]
-    if rollout.phase is Phase.HALTED:
-        lines.append("resume needs a reason and begins a new evidence epoch with half the alpha")
-    if rollout.phase is not Phase.RUNNING or not rollout.stages:
-        return lines
-    total = evidence.halt_evidence(rollout, tally)[0]
-    least = gate.least_failures_to_halt(max(total.exposed, 1), rollout.plan.halt.tolerated, total.threshold)
-    if least is not None:
-        lines.append(
-            f"it halts at {least} failures in the {total.exposed} devices exposed so far ({total.failures} now)"
-        )
-    if decision.wake_at is not None:
-        until = "there is room under the ceiling" if decision.reason.code == HELD else "the soak is over"
-        lines.append(f"it goes on by itself when {until}")
-    return lines
-
-
-def _update(item: Update, rollout: str) -> View:
+def update_line(item: Update, rollout: str) -> View:
+    """Return an update of the rollout of this name."""
     return {
         "rollout": rollout,
         "state": item.state.value,
@@ -252,62 +232,3 @@ def _update(item: Update, rollout: str) -> View:
         "code": item.code,
         "deadline_at": item.deadline_at,
     }
-
-
-def _why(tx: Tx, device: Device, rollout: Rollout, update: Update | None) -> View:
-    view: View = {"rollout": rollout.plan.name, "release": rollout.plan.release, "phase": rollout.phase.value}
-    if update is None:
-        return view | {"state": None, "because": _why_not(tx, device, rollout)}
-    parcels = tx.parcels(update.id)
-    return view | {
-        "state": update.state.value,
-        "because": _STATE_TEXT[update.state].format(code=update.code or "no reason given"),
-        "update": _update(update, rollout.plan.name),
-        "deliveries": [
-            {"kind": item.kind.value, "state": item.state.value, "seq": item.seq, "planned_at": item.planned_at}
-            for item in parcels
-        ],
-        "triggered": sum(1 for item in parcels if item.kind is DeliveryKind.INSTALL and item.state.value == "sent"),
-        "reports": [
-            {"at": line.at, "kind": line.kind, "code": line.code, "text": line.text, "boot": line.boot, "n": line.n}
-            for line in tx.lines(update.id)
-        ],
-    }
-
-
-def _why_not(tx: Tx, device: Device, rollout: Rollout) -> str:
-    release = release_of(tx, rollout)
-    if device.rel >= release.rel:
-        return f"it runs release counter {device.rel} already; the release has {release.rel}"
-    if device.model not in by_model(tx, release):
-        return f"the release has no artifact for {device.model}"
-    if rollout.plan.models and device.model not in rollout.plan.models:
-        return f"the plan takes {', '.join(rollout.plan.models)} only"
-    if rollout.plan.groups and set(rollout.plan.groups).isdisjoint(device.groups):
-        return f"it is in none of the groups {', '.join(rollout.plan.groups)}"
-    if rollout.phase is Phase.DRAFT:
-        return "the rollout is not started"
-    if rollout.cohort_at is not None and device.registered_at > rollout.cohort_at:
-        return "it was registered after the cohort was fixed"
-    return f"its turn has not come: stage {rollout.stage + 1} of {len(rollout.plan.stages)} is open"
-
-
-_STATE_TEXT = {
-    UpdateState.PENDING: "its stage is open; it waits for an in-flight slot or for the rollout to run",
-    UpdateState.OFFERED: "it was offered the release and has not answered yet",
-    UpdateState.UNREACHED: "it did not answer before the accept deadline; it gets another chance when it says hello",
-    UpdateState.REFUSED: "it refused the offer: {code}",
-    UpdateState.ACCEPTED: "it is downloading",
-    UpdateState.DOWNLOADED: "it is installing",
-    UpdateState.RECALLING: "it is being recalled and has not answered yet",
-    UpdateState.RECALLED: "it was recalled before it installed anything",
-    UpdateState.TOO_LATE: "it was recalled too late and is installing",
-    UpdateState.INSTALLED: "it is rebooting into the release",
-    UpdateState.RUNNING: "it runs the release and tests itself",
-    UpdateState.CONFIRMED: "it runs the release and is healthy",
-    UpdateState.EXPIRED: "it began and then fell silent; silence counts as failure",
-    UpdateState.LOST: "it fell silent after the reboot; silence counts as failure",
-    UpdateState.FAILED: "it failed: {code}",
-    UpdateState.ROLLED_BACK: "it went back to its old release: {code}",
-    UpdateState.SUPERSEDED: "a newer rollout took this device over",
-}

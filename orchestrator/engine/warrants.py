@@ -3,7 +3,8 @@
 Rules:
 - A draft is made here and signed elsewhere; no cosigner key ever comes near the daemon.
 - A warrant is judged as devices judge it when it is submitted, and again in the transaction that starts the rollout.
-- Only the daemon can count: it starts nothing that reaches more devices than the warrant allows.
+- Only the daemon can count: it starts nothing that reaches more devices than the warrant allows, and takes no later
+  warrant for fewer.
 """
 
 from __future__ import annotations
@@ -26,18 +27,32 @@ from orchestrator.wire.token import hash_of
 MAX_NAMES = 8
 DAY_S = 86_400.0
 
+_ANEW = "draft it anew with `ota warrant draft`, and let cosigners sign that"
+_REMEDIES = {
+    "unknown_key": "only cosigner keys of the present keyset count; `ota keys list` shows them",
+    "wrong_role": "it was signed with a key of another role; let cosigners sign it with `ota warrant sign`",
+    "key_expired": "let another cosigner sign it, or replace that key with `ota keys rotate --role cosign:NAME`",
+    "key_not_yet": "wait until that key may be used, or let another cosigner sign it",
+    "bad_signature": "a line was changed or cut off on its way; copy the file once more, or sign it again",
+    "signed_twice": "one person signed it twice; let another one sign the draft",
+    "wrong_type": "this is another kind of file; submit the .jws that `ota warrant sign` wrote",
+    "not_detached": "this is more than one warrant; submit the .jws that `ota warrant sign` wrote",
+}
+"""What to do about a warrant that devices would refuse, by the reason."""
+
 
 async def draft(
     conductor: Conductor, store: Store, keyset: Keyset, name: str, days: int, now: float
 ) -> dict[str, object]:
-    """Return the claims that cosigners must sign for a rollout, for the devices that it would take now.
+    """Return the claims that cosigners must sign for a rollout: for its cohort, or for what it would take now.
 
     Raises:
         NotFoundError: there is no such rollout.
         RequestError: it is no emergency, devices know no cosigners, or it names more than a warrant can hold.
     """
-    most = await conductor.audience(name)
-    return await store.read(lambda tx: _claims(tx, _emergency(tx, name, keyset), keyset, most, days, now))
+    rollout = await store.read(lambda tx: _emergency(tx, name, keyset))
+    most = await conductor.audience(name) if rollout.cohort_size is None else rollout.cohort_size
+    return await store.read(lambda tx: _claims(tx, rollout, keyset, most, days, now))
 
 
 async def submit(
@@ -49,11 +64,13 @@ async def submit(
         NotFoundError: there is no such rollout.
         RequestError: it is no emergency, or devices know no cosigners.
         TrustError: devices would not take the warrant, or it does not cover the rollout.
+        ConflictError: it allows fewer devices than the rollout has taken in already.
     """
 
     def work(tx: Tx) -> dict[str, Any]:
         rollout, at = _emergency(tx, name, keyset), now()
         claims = judge(tx, rollout, lines, keyset, at)
+        _check_reach(name, rollout.cohort_size or 0, claims["most"])
         tx.set_warrant(rollout.id, lines, at)
         said = {"most": claims["most"], "exp": claims["exp"], "token": hash_of(lines.split(b"\n")[0])}
         tx.audit(actor, "warrant.stored", name, said, at)
@@ -75,9 +92,7 @@ def require_for_start(tx: Tx, rollout: Rollout, keyset: Keyset, audience: int | 
         text = f"an emergency needs a warrant: `ota warrant draft {name}`, let cosigners sign it, and submit it"
         raise ConflictError(text, code="warrant_needed")
     most = judge(tx, rollout, lines, keyset, now)["most"]
-    reached = tx.fleet_size() if audience is None else audience
-    if reached > most:
-        raise ConflictError(f"{name} reaches {reached} devices, and its warrant allows {most}", code="warrant_exceeded")
+    _check_reach(name, tx.fleet_size() if audience is None else audience, most)
 
 
 def judge(tx: Tx, rollout: Rollout, lines: bytes, keyset: Keyset, now: float) -> dict[str, Any]:
@@ -91,7 +106,8 @@ def judge(tx: Tx, rollout: Rollout, lines: bytes, keyset: Keyset, now: float) ->
         persons = {check_line(line, keyset.keys, int(now)).who for line in signed}
         claims = read_claims(decode64(signed[0].payload), COSIGN)
     except Refused as refusal:
-        raise TrustError(f"devices would not take this warrant: {refusal}", code=refusal.code) from None
+        text = f"devices would not take this warrant: {refusal}; {_REMEDIES.get(refusal.code, _ANEW)}"
+        raise TrustError(text, code=refusal.code) from None
     if len(persons) < keyset.need_cosign:
         text = f"{len(persons)} of {keyset.need_cosign} persons signed this warrant; `ota warrant sign` adds a line"
         raise TrustError(text, code="too_few_signers")
@@ -104,6 +120,11 @@ def judge(tx: Tx, rollout: Rollout, lines: bytes, keyset: Keyset, now: float) ->
         text = f"this warrant is for something else than {rollout.plan.name}: {', '.join(wrong)}; draft another one"
         raise TrustError(text, code="warrant_field")
     return claims
+
+
+def _check_reach(name: str, reached: int, most: int) -> None:
+    if reached > most:
+        raise ConflictError(f"{name} reaches {reached} devices, and its warrant allows {most}", code="warrant_exceeded")
 
 
 def _emergency(tx: Tx, name: str, keyset: Keyset) -> Rollout:

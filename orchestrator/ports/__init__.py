@@ -9,14 +9,18 @@ Rules:
 from orchestrator.ports.artifacts import ArtifactSource, Found, Locator
 from orchestrator.ports.audit import AuditLog, Pinned, Witness
 from orchestrator.ports.bus import Bus, Message
+from orchestrator.ports.insight import Alike, Insight, Milestone
 from orchestrator.ports.operators import Approvals, Operator, Operators, Review, Token
-from orchestrator.ports.records import EXPOSED, QUEUED, DeliveryKind, DeliveryState, Event, Line, Parcel
+from orchestrator.ports.records import EXPOSED, QUEUED, DeliveryKind, DeliveryState, Event, Line, Parcel, PlanVersion
 from orchestrator.ports.signer import Signer
 from orchestrator.ports.store import Catalogue, Lane, Outbox, Registry, Result, Rollouts, Store, Tx, Updates
+from orchestrator.ports.surroundings import Asker, Surroundings
 
 __all__ = [
+    "Alike",
     "Approvals",
     "ArtifactSource",
+    "Asker",
     "AuditLog",
     "Bus",
     "Catalogue",
@@ -25,15 +29,18 @@ __all__ = [
     "EXPOSED",
     "Event",
     "Found",
+    "Insight",
     "Lane",
     "Line",
     "Locator",
     "Message",
+    "Milestone",
     "Operator",
     "Operators",
     "Outbox",
     "Parcel",
     "Pinned",
+    "PlanVersion",
     "QUEUED",
     "Registry",
     "Result",
@@ -41,6 +48,7 @@ __all__ = [
     "Rollouts",
     "Signer",
     "Store",
+    "Surroundings",
     "Token",
     "Tx",
     "Updates",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from orchestrator.core.model import Phase
+from orchestrator.core.edit import Change
+from orchestrator.core.model import Phase, Plan
 
 
 class DeliveryKind(StrEnum):
@@ -93,6 +94,27 @@ class Event:
     text: str
     actor: str
     stage: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlanVersion:
+    """One version of the plan of a rollout.
+
+    Attributes:
+        version: number, from 1.
+        plan: the whole plan.
+        changes: what is different from the version before, none for the first.
+        actor: who made it.
+        reason: why.
+        at: when.
+    """
+
+    version: int
+    plan: Plan
+    changes: tuple[Change, ...]
+    actor: str
+    reason: str
+    at: float
 
 
 @dataclass(frozen=True, slots=True)

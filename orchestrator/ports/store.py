@@ -7,12 +7,26 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import IntEnum
 from typing import Protocol, TypeVar
 
-from orchestrator.core.cohort import Member
-from orchestrator.core.model import Artifact, Device, Phase, Release, Rollout, Tally, TallyKey, Update, UpdateState
+from orchestrator.core.cohort import Member, Sieve
+from orchestrator.core.hold import Hold, Situation
+from orchestrator.core.model import (
+    Artifact,
+    Device,
+    Facts,
+    Phase,
+    Release,
+    Rollout,
+    Tally,
+    TallyKey,
+    Update,
+    UpdateState,
+)
 from orchestrator.ports.audit import AuditLog
+from orchestrator.ports.insight import Insight
 from orchestrator.ports.keysets import Keysets
 from orchestrator.ports.operators import Approvals, Operators
-from orchestrator.ports.records import DeliveryKind, DeliveryState, Event, Line, Parcel
+from orchestrator.ports.records import DeliveryKind, DeliveryState, Event, Line, Parcel, PlanVersion
+from orchestrator.ports.surroundings import Surroundings
 from orchestrator.wire.report import Hello, Report, State
 
 Result = TypeVar("Result")
@@ -53,8 +67,44 @@ class Registry(Protocol):
         """Return the device whose token has this hash."""
         ...
 
-    def devices(self, after: str, limit: int) -> list[Device]:
-        """Return devices in the order of their identifiers, from after `after`."""
+    def devices(self, after: str, limit: int, sieve: Sieve | None = None) -> list[Device]:
+        """Return devices in the order of their identifiers, from after `after`; all that the sieve lets through."""
+        ...
+
+    def devices_named(self, device_ids: Iterable[str]) -> list[Device]:
+        """Return those of the named devices that are registered, in the order of their identifiers."""
+        ...
+
+    def set_facts(self, changed: Sequence[Device], now: float) -> None:
+        """Store the facts of registered devices, and that they changed now."""
+        ...
+
+    def keep_facts(self, before: Sequence[Device], now: float) -> None:
+        """Remember which facts held until now; the first ones of a moment stay."""
+        ...
+
+    def past_facts(self, device_ids: Iterable[str], at: float) -> dict[str, Facts]:
+        """Return the facts that held at a time, of the devices whose facts were kept when they changed after it."""
+        ...
+
+    def quarantine(self, device_ids: Sequence[str], reason: str, now: float) -> None:
+        """Store that no rollout may take these devices in, and why."""
+        ...
+
+    def release_quarantine(self, device_ids: Sequence[str]) -> None:
+        """Store that rollouts may take these devices in again."""
+        ...
+
+    def situations(self, device_ids: Iterable[str]) -> dict[str, Situation]:
+        """Return what the named devices that are registered said of themselves."""
+        ...
+
+    def save_situations(self, situations: Mapping[str, Situation]) -> None:
+        """Store what devices said of themselves."""
+        ...
+
+    def registry_version(self) -> int:
+        """Return a number that rises when devices are registered or facts change."""
         ...
 
     def fleet_size(self) -> int:
@@ -67,6 +117,10 @@ class Catalogue(Protocol):
 
     def add_artifact(self, artifact: Artifact, now: float) -> bool:
         """Register an artifact; False if these bytes are known. Raises TrustError `rel_reused`."""
+        ...
+
+    def restate(self, artifact: Artifact) -> None:
+        """Store a later statement of an artifact, with what it may be installed over."""
         ...
 
     def artifact(self, sha256: str) -> Artifact | None:
@@ -129,12 +183,24 @@ class Rollouts(Protocol):
         """Return the record of a rollout, oldest first."""
         ...
 
+    def add_plan_version(self, rollout_id: int, version: PlanVersion) -> None:
+        """Keep a version of the plan of a rollout; no version is kept twice."""
+        ...
+
+    def plan_versions(self, rollout_id: int) -> list[PlanVersion]:
+        """Return the versions of the plan of a rollout, oldest first."""
+        ...
+
     def offers(self) -> dict[int, int]:
         """Return how many devices were offered a release, over all rollouts, by minute since the epoch."""
         ...
 
     def save_offers(self, offers: Mapping[int, int]) -> None:
         """Store the offers by minute in place of those that were stored."""
+        ...
+
+    def in_flight(self) -> dict[int, int]:
+        """Return how many slots each rollout has taken, of those that have any."""
         ...
 
     def change_tallies(self, rollout_id: int, changes: Counter[TallyKey]) -> None:
@@ -166,11 +232,31 @@ class Updates(Protocol):
         ...
 
     def pending(self, rollout_id: int, limit: int) -> list[Update]:
-        """Return the next pending updates, in cohort order, whose devices have nothing else in flight."""
+        """Return the next pending updates that are not held, in cohort order, with nothing else in flight."""
+        ...
+
+    def hold(self, held: Sequence[tuple[Update, Hold]]) -> None:
+        """Store what holds pending updates, and until when they are not looked at."""
+        ...
+
+    def release_holds(self, rollout_id: int, now: float, limit: int) -> None:
+        """Let up to `limit` held updates be looked at again, those whose time has come."""
+        ...
+
+    def free_holds(self, device_ids: Sequence[str], *, timed: bool = False) -> set[int]:
+        """Let held updates of devices be looked at, with `timed` also by time alone; returns their rollouts."""
+        ...
+
+    def next_look(self, rollout_id: int) -> tuple[float, str] | None:
+        """Return when the first held update is looked at and what holds it; None if any is not held, or none waits."""
         ...
 
     def updates_in(self, rollout_id: int, states: Iterable[UpdateState]) -> list[Update]:
         """Return the updates of a rollout that are in one of these states."""
+        ...
+
+    def refusals(self, rollout_id: int) -> Counter[str]:
+        """Return how many devices of a rollout have refused it, by their reason."""
         ...
 
     def updates_of(self, device_ids: Iterable[str], states: Iterable[UpdateState] = ()) -> list[Update]:
@@ -181,8 +267,8 @@ class Updates(Protocol):
         """Return in-flight updates whose deadline has passed; looks through all that are in flight."""
         ...
 
-    def highest_rank(self, rollout_id: int) -> int:
-        """Return the rank of the last device taken into a rollout, -1 if there is none."""
+    def taken(self, rollout_id: int, after: str, last: str) -> set[str]:
+        """Return the devices from `after` to `last`, both included, that a rollout has taken in."""
         ...
 
     def add_reports(self, reports: Sequence[Report], now: float) -> list[bool]:
@@ -233,6 +319,10 @@ class Outbox(Protocol):
         """Void the queued triggers of a rollout; returns the updates that were never exposed to one."""
         ...
 
+    def reachable(self, rollout_id: int, now: float) -> list[int]:
+        """Return updates that nobody waits for any more and whose device may still follow a trigger of theirs."""
+        ...
+
     def parcels(self, update_id: int) -> list[Parcel]:
         """Return the deliveries of an update, oldest first."""
         ...
@@ -242,7 +332,20 @@ class Outbox(Protocol):
         ...
 
 
-class Tx(Registry, Catalogue, Rollouts, Updates, Outbox, Keysets, Operators, Approvals, AuditLog, Protocol):
+class Tx(
+    Registry,
+    Catalogue,
+    Rollouts,
+    Updates,
+    Outbox,
+    Keysets,
+    Operators,
+    Approvals,
+    AuditLog,
+    Surroundings,
+    Insight,
+    Protocol,
+):
     """Everything that can be read and written within one transaction."""
 
 

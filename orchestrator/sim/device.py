@@ -125,6 +125,8 @@ def _command(turn: Turn, event: Command) -> None:
         turn.repeat(verdict.claims["att"])
     elif turn.unit.phase in (Phase.INSTALLING, Phase.TESTING):
         _refuse(turn, "busy", verdict.claims)
+    elif code := _unfit(turn, verdict.claims["size"]):
+        _refuse(turn, code, verdict.claims)
     else:
         _accept(turn, verdict)
 
@@ -154,7 +156,16 @@ def _refuse(turn: Turn, code: str, claims: Mapping[str, Any]) -> None:
     # Without claims the bytes were not authentic, or not for us: nothing in them may name an attempt.
     turn.note("refused", code, claims.get("att", ""))
     if claims:
-        turn.report(Kind.REFUSED, claims["att"], claims["seq"], code=code)
+        turn.report(Kind.REFUSED, claims["att"], claims["seq"], code=code, facts=turn.unit.facts)
+
+
+def _unfit(turn: Turn, size_bytes: int) -> str:
+    """Return why the device cannot begin now, whatever it told the daemon before; "" if it can."""
+    profile = turn.unit.profile
+    behaviour = profile.behaviour
+    if behaviour.slot_bytes and size_bytes > behaviour.slot_bytes * 9 // 10:
+        return "too_large"
+    return "low_battery" if profile.battery < behaviour.least_battery_pct else ""
 
 
 def _accept(turn: Turn, verdict: Verdict) -> None:

@@ -14,7 +14,7 @@ from orchestrator.sim.flash import Flash
 from orchestrator.sim.profile import Profile
 from orchestrator.sim.slots import Image, Slots
 from orchestrator.verifier import Component, Device
-from orchestrator.wire.report import Hello
+from orchestrator.wire.report import Hello, OwnFacts
 
 
 class Phase(StrEnum):
@@ -88,6 +88,12 @@ class Unit:
         )
 
     @property
+    def facts(self) -> OwnFacts:
+        """What the device says of its condition."""
+        profile = self.profile
+        return OwnFacts(bat=profile.battery, charging=False, slot=profile.behaviour.slot_bytes or None, link="wifi")
+
+    @property
     def hello(self) -> Hello:
         """What the device says of itself when it connects."""
         return Hello(
@@ -100,4 +106,5 @@ class Unit:
             boots=self.flash.boots,
             groups=self.profile.behaviour.groups,
             bat=self.profile.battery,
+            facts=self.facts,
         )

@@ -27,13 +27,15 @@ from orchestrator.errors import (
     TrustError,
     UnavailableError,
 )
+from orchestrator.plans import describe
+from orchestrator.web.acts import acts_router
 from orchestrator.web.approvals import approval_router
 from orchestrator.web.audit import audit_router
 from orchestrator.web.context import Context, UnauthorisedError
 from orchestrator.web.devices import device_routes
+from orchestrator.web.insight import insight_router
 from orchestrator.web.keysets import keyset_router
 from orchestrator.web.operators import operator_router
-from orchestrator.web.plans import describe
 from orchestrator.web.users import user_router
 from orchestrator.web.warrants import warrant_router
 
@@ -55,7 +57,17 @@ _log = structlog.get_logger(__name__)
 def build_app(context: Context) -> ASGIApp:
     """Return the ASGI application."""
     app = FastAPI(title="OTA orchestrator", version=__version__, docs_url=None, redoc_url=None)
-    for router in (warrant_router, operator_router, approval_router, user_router, keyset_router, audit_router):
+    routers = (
+        warrant_router,
+        acts_router,
+        insight_router,
+        operator_router,
+        approval_router,
+        user_router,
+        keyset_router,
+        audit_router,
+    )
+    for router in routers:
         app.include_router(router(context))
     app.router.routes.extend(device_routes(context))
 

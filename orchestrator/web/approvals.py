@@ -3,12 +3,13 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, StringConstraints
 
 from orchestrator.core import approval
 from orchestrator.core.approval import Proposal
 from orchestrator.core.roles import Act, Caller
 from orchestrator.engine import approvals
+from orchestrator.engine.approvals import Wish
 from orchestrator.errors import NotFoundError
 from orchestrator.ports import Lane, Review
 from orchestrator.web.access import may
@@ -23,7 +24,7 @@ class WhyBody(BaseModel):
     """Why it is approved, rejected or closed."""
 
     model_config = ConfigDict(extra="forbid")
-    reason: Annotated[str, Field(min_length=1, max_length=500)]
+    reason: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
 
 
 def approval_router(context: Context) -> APIRouter:
@@ -72,6 +73,15 @@ def approval_router(context: Context) -> APIRouter:
         return view(voted, at)
 
     return router
+
+
+async def review_of(context: Context, wish: Wish, since: float) -> View:
+    """Return the review that an act without approvals has opened since a time, for its answer; nothing if none."""
+    if not wish.break_glass.strip():
+        return {}
+    found = await context.store.read(lambda tx: tx.open_reviews())
+    ours = [item.id for item in found if item.actor == wish.caller.name and item.at >= since]
+    return {"review": ours[-1]} if ours else {}
 
 
 def view(item: Proposal, now: float) -> View:

@@ -30,6 +30,10 @@ class UnauthorisedError(OrchestratorError):
     default_code = "unauthorised"
 
 
+async def _nothing() -> None:
+    """Nobody has to be told."""
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """What routes work with.
@@ -38,7 +42,7 @@ class Context:
         store: durable state.
         conductor: moves rollouts.
         recorder: records reports.
-        import_artifact: imports one URI.
+        import_artifact: imports one URI, on behalf of an account.
         sources: where artifacts lie.
         now: the clock.
         hearing: whether silence may be judged.
@@ -48,13 +52,14 @@ class Context:
         presign_lifetime_s: how long a presigned URL works.
         status: short facts about the daemon, for `GET /api/v1/status`.
         rules: when approvals are asked for.
+        rekeyed: called when a keyset was taken.
         admin_uids: users besides root and our own who are admins at the admin socket.
     """
 
     store: Store
     conductor: Conductor
     recorder: Recorder
-    import_artifact: Callable[[str], Awaitable[Artifact]]
+    import_artifact: Callable[[str, str], Awaitable[Artifact]]
     sources: Sequence[ArtifactSource]
     now: Callable[[], float]
     hearing: Callable[[], bool]
@@ -64,6 +69,7 @@ class Context:
     presign_lifetime_s: int
     status: Callable[[], dict[str, object]]
     rules: Rules = Rules()
+    rekeyed: Callable[[], Awaitable[None]] = _nothing
     admin_uids: frozenset[int] = frozenset()
 
 

@@ -10,6 +10,7 @@ from orchestrator.engine.approvals import Wish
 from orchestrator.engine.rekeying import take_keyset
 from orchestrator.verifier import MAX_KEYSET_TOKEN_BYTES, MAX_LINES, TRIGGER, Keyset
 from orchestrator.web.access import may
+from orchestrator.web.approvals import review_of
 from orchestrator.web.context import Context
 
 View = dict[str, Any]
@@ -22,6 +23,7 @@ class KeysetBody(BaseModel):
     lines: Annotated[str, Field(min_length=1, max_length=MAX_KEYSET_TOKEN_BYTES * MAX_LINES)]
     reason: Annotated[str, Field(max_length=500)] = ""
     break_glass: Annotated[str, Field(max_length=500)] = ""
+    force: bool = False
 
 
 def keyset_router(context: Context) -> APIRouter:
@@ -38,10 +40,13 @@ def keyset_router(context: Context) -> APIRouter:
     @router.post("/keyset", status_code=201)
     async def take(body: KeysetBody, who: keeper) -> View:
         """Take the keyset that follows the present one; devices get it at once."""
-        wish = Wish(who, body.reason, body.break_glass)
-        taken = await take_keyset(context.store, context.keyring, body.lines.encode(), wish, context.rules, context.now)
+        wish, at = Wish(who, body.reason, body.break_glass), context.now()
+        taken = await take_keyset(
+            context.store, context.keyring, body.lines.encode(), wish, context.rules, context.now, force=body.force
+        )
         context.planned()
-        return _view(context, taken)
+        await context.rekeyed()
+        return _view(context, taken) | await review_of(context, wish, at)
 
     return router
 

@@ -6,22 +6,33 @@ Rules:
 - Lists are paged by the last identifier seen.
 """
 
+import json
+from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import StreamingResponse
 
+from orchestrator.core.facts import MAX_WORDS, Change
 from orchestrator.core.roles import Act, Caller
 from orchestrator.core.rollout import Command
-from orchestrator.engine import approvals, operations, views
+from orchestrator.core.selector import MAX_CHARS
+from orchestrator.engine import approvals, explain, facts, operations, preview, views
 from orchestrator.engine.approvals import Wish
+from orchestrator.engine.status import of_store
+from orchestrator.errors import RequestError
+from orchestrator.plans import Name, PlanBody
 from orchestrator.ports import Lane
+from orchestrator.verifier import TRIGGER
 from orchestrator.web.access import may, may_command
+from orchestrator.web.approvals import review_of
 from orchestrator.web.context import Context
-from orchestrator.web.plans import Name, PlanBody
 
 View = dict[str, Any]
 MAX_PAGE = 1000
+Text = Annotated[str, Field(max_length=128)]
+Words = Annotated[tuple[Name, ...], Field(max_length=MAX_WORDS)]
 
 
 class _Body(BaseModel):
@@ -38,7 +49,7 @@ class ReleaseBody(_Body):
     """A release to make."""
 
     name: Name
-    artifacts: Annotated[list[str], Field(min_length=1, max_length=64)]
+    artifacts: Annotated[list[Annotated[str, Field(max_length=64)]], Field(min_length=1, max_length=64)]
 
 
 class DeviceBody(_Body):
@@ -55,6 +66,32 @@ class EnrolBody(_Body):
     """Devices to enrol."""
 
     devices: Annotated[list[DeviceBody], Field(min_length=1, max_length=5000)]
+
+
+class FactsBody(_Body):
+    """What shall be different at one device; what is not named stays, and null forgets an attribute."""
+
+    id: Name
+    revision: Text | None = None
+    site: Text | None = None
+    time_zone: Text | None = None
+    groups: Words | None = None
+    join: Words = ()
+    leave: Words = ()
+    tags: Words | None = None
+    tag: Words = ()
+    untag: Words = ()
+    attributes: Annotated[dict[Text, Text | None], Field(max_length=MAX_WORDS)] = {}
+
+    def to_core(self) -> Change:
+        """Return the change for the core."""
+        return Change(**self.model_dump(exclude={"id"}))
+
+
+class ChangeBody(_Body):
+    """What shall be different at devices."""
+
+    devices: Annotated[list[FactsBody], Field(min_length=1, max_length=MAX_PAGE)]
 
 
 class CommandBody(_Body):
@@ -76,12 +113,12 @@ def operator_router(context: Context) -> APIRouter:
     @router.get("/status")
     async def status(_: reader) -> View:
         """Say how the daemon is."""
-        return context.status()
+        return context.status() | {"store": await of_store(store)}
 
     @router.post("/artifacts", status_code=201)
-    async def import_artifact(body: ImportBody, _: importer) -> View:
+    async def import_artifact(body: ImportBody, who: importer) -> View:
         """Import an artifact: check its statement and every byte."""
-        return views.artifact_line(await context.import_artifact(body.uri))
+        return views.artifact_line(await context.import_artifact(body.uri, who.name))
 
     @router.get("/artifacts")
     async def artifacts(_: reader) -> list[View]:
@@ -113,9 +150,21 @@ def operator_router(context: Context) -> APIRouter:
         _: reader,
         after: Annotated[str, Query(max_length=64)] = "",
         limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 100,
+        select: Annotated[str, Query(max_length=MAX_CHARS)] = "",
+        quarantined: Annotated[bool, Query()] = False,
     ) -> list[View]:
-        """List devices in the order of their identifiers."""
-        return [views.device_line(item) for item in await store.read(lambda tx: tx.devices(after, limit))]
+        """List devices in the order of their identifiers, all or those that a selector means."""
+        found = await facts.selected(store, select, after, limit, quarantined=quarantined)
+        return [views.device_line(item) for item in found]
+
+    @router.post("/devices/facts")
+    async def change_facts(body: ChangeBody, who: enroller) -> View:
+        """Change what is said of devices; answers with those that are different now."""
+        changes = {item.id: item.to_core() for item in body.devices}
+        if len(changes) != len(body.devices):
+            raise RequestError("a device stands twice in the list")
+        changed = await store.transact(Lane.BULK, lambda tx: facts.change(tx, changes, now(), actor=who.name))
+        return {"changed": [item.id for item in changed]}
 
     @router.get("/devices/{device_id}")
     async def device(device_id: str, _: reader) -> View:
@@ -125,7 +174,11 @@ def operator_router(context: Context) -> APIRouter:
     @router.get("/devices/{device_id}/explain")
     async def explain_device(device_id: str, _: reader) -> View:
         """Say why a device has or has not each release."""
-        return await store.read(lambda tx: views.explain_device(tx, device_id))
+        hearing, limits = context.hearing(), context.conductor.limits
+        faults = context.keyring.faults(TRIGGER)
+        return await store.read(
+            lambda tx: explain.explain_device(tx, device_id, now(), hearing=hearing, limits=limits, faults=faults)
+        )
 
     _add_rollouts(router, context)
     return router
@@ -149,26 +202,51 @@ def _add_rollouts(router: APIRouter, context: Context) -> None:
         """List rollouts, newest first."""
         return await store.read(lambda tx: [views.rollout_line(item, tx.tally(item.id)) for item in tx.rollouts()])
 
+    @router.post("/rollouts/preview")
+    async def preview_plan(body: PlanBody, _: creator) -> StreamingResponse:
+        """Draw which devices each stage of a plan would take, one JSON object a line: the counts, then each device."""
+        return _stream(await preview.of_plan(store, body.to_core()))
+
+    @router.get("/rollouts/{name}/preview")
+    async def preview_rollout(name: str, _: creator) -> StreamingResponse:
+        """Say which devices each stage of a draft takes, one JSON object a line: the counts, then each device."""
+        return _stream(await preview.of_rollout(store, name))
+
+    def _stream(found: preview.Preview) -> StreamingResponse:
+        async def text() -> AsyncIterator[bytes]:
+            yield json.dumps(found.summary()).encode() + b"\n"
+            async for piece in preview.lines(store, found):
+                yield "".join(f"{json.dumps(line)}\n" for line in piece).encode()
+
+        return StreamingResponse(text(), media_type="application/x-ndjson")
+
     @router.get("/rollouts/{name}")
     async def rollout(name: str, _: reader) -> View:
         """Show a rollout with its stages and evidence."""
         return await _show(name)
 
     @router.get("/rollouts/{name}/explain")
-    async def explain(name: str, _: reader) -> View:
+    async def explain_rollout(name: str, _: reader) -> View:
         """Say why a rollout stands where it stands."""
         hearing, limits = context.hearing(), context.conductor.limits
-        return await store.read(lambda tx: views.explain_rollout(tx, name, now(), hearing=hearing, limits=limits))
+        faults = context.keyring.faults(TRIGGER)
+        return await store.read(
+            lambda tx: explain.explain_rollout(tx, name, now(), hearing=hearing, limits=limits, faults=faults)
+        )
 
     @router.post("/rollouts/{name}/{command}")
     async def command(name: str, command: Command, body: CommandBody, who: mover) -> View:
-        """Start, pause, resume, halt or abort a rollout; 409 `approval_needed` if others must approve it first."""
-        wish = Wish(who, body.reason, body.break_glass)
+        """Carry out a command on a rollout; 409 `approval_needed` if others must approve it first."""
+        wish, at = Wish(who, body.reason, body.break_glass), now()
         decision = await approvals.command(
             context.conductor, store, context.keyring, context.rules, now, name, command, wish
         )
-        return await _show(name) | {"answer": decision.reason.text}
+        said = {"answer": decision.reason.text, "changed": decision.reason.code != "unchanged"}
+        return await _show(name) | said | await review_of(context, wish, at)
 
     async def _show(name: str) -> View:
         hearing, limits = context.hearing(), context.conductor.limits
-        return await store.read(lambda tx: views.rollout_view(tx, name, now(), hearing=hearing, limits=limits))
+        faults = context.keyring.faults(TRIGGER)
+        return await store.read(
+            lambda tx: views.rollout_view(tx, name, now(), hearing=hearing, limits=limits, faults=faults)
+        )

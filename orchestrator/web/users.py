@@ -15,10 +15,11 @@ from orchestrator.core.roles import Act, Caller, Role
 from orchestrator.engine import operators
 from orchestrator.engine.approvals import Wish
 from orchestrator.engine.operators import MAX_DAYS, Issued, NewOperator
+from orchestrator.plans import Name
 from orchestrator.ports import Lane, Operator, Token
 from orchestrator.web.access import may
+from orchestrator.web.approvals import review_of
 from orchestrator.web.context import Context
-from orchestrator.web.plans import Name
 
 View = dict[str, Any]
 _Days = Annotated[int, Field(ge=1, le=MAX_DAYS)]
@@ -66,26 +67,25 @@ def user_router(context: Context) -> APIRouter:
     async def add(body: OperatorBody, who: admin) -> View:
         """Add an account; its first token is shown this once."""
         new = NewOperator(body.name, body.person, body.roles, body.days)
-        made = await store.transact(Lane.OPERATOR, lambda tx: operators.add(tx, new, _wish(who, body), rules, now()))
-        return _issued(made)
+        wish, at = _wish(who, body), now()
+        made = await store.transact(Lane.OPERATOR, lambda tx: operators.add(tx, new, wish, rules, now()))
+        return _issued(made) | await review_of(context, wish, at)
 
     @router.post("/operators/{name}/tokens", status_code=201)
     async def issue(name: str, body: TokenBody, who: admin) -> View:
         """Issue one more token to an account; it is shown this once."""
-        made = await store.transact(
-            Lane.OPERATOR, lambda tx: operators.issue(tx, name, body.days, _wish(who, body), rules, now())
-        )
-        return _issued(made)
+        wish, at = _wish(who, body), now()
+        made = await store.transact(Lane.OPERATOR, lambda tx: operators.issue(tx, name, body.days, wish, rules, now()))
+        return _issued(made) | await review_of(context, wish, at)
 
     @router.post("/operators/{name}/remove")
     async def remove(name: str, body: RemovalBody, who: admin) -> View:
         """Remove an account with all its tokens."""
-        waits = await store.transact(
-            Lane.OPERATOR, lambda tx: operators.remove(tx, name, _wish(who, body), rules, now())
-        )
+        wish, at = _wish(who, body), now()
+        waits = await store.transact(Lane.OPERATOR, lambda tx: operators.remove(tx, name, wish, rules, now()))
         if waits is not None:
             raise ApprovalNeededError(waits)
-        return {"removed": name}
+        return {"removed": name} | await review_of(context, wish, at)
 
     @router.post("/tokens/{token_id}/revoke")
     async def revoke(token_id: str, who: admin) -> View:

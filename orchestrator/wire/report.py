@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
@@ -27,6 +27,11 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 Short = Annotated[str, msgspec.Meta(max_length=64)]
 """A word on one line: `_decode` refuses control characters in it."""
 Counter = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
+
+METRIC = r"^[a-z][a-z0-9_]{0,31}\Z"
+MAX_METRICS = 16
+Metrics = Annotated[dict[Annotated[str, msgspec.Meta(pattern=METRIC)], float], msgspec.Meta(max_length=MAX_METRICS)]
+"""What a device measures of itself; numbers that do not fit a double are refused with the message."""
 
 
 class Kind(StrEnum):
@@ -45,6 +50,32 @@ class Kind(StrEnum):
     TOO_LATE = "too_late"
 
     __hash__ = str.__hash__  # the enum's own is a Python function
+
+
+class OwnFacts(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a device says of its present condition, and its user of the next update; all of it may be left out.
+
+    Attributes:
+        bat: battery in percent.
+        charging: whether it is on external power.
+        free: free bytes where a download is kept.
+        slot: size in bytes of the smallest slot that an artifact is written to.
+        link: how it is connected.
+        metered: whether its traffic is paid for by volume.
+        uptime: seconds since its boot.
+        agreed: whether its user agrees to be updated.
+        later: until when its user puts the update off, epoch seconds.
+    """
+
+    bat: Annotated[int, msgspec.Meta(ge=0, le=100)] | None = None
+    charging: bool | None = None
+    free: Counter | None = None
+    slot: Annotated[int, msgspec.Meta(ge=1, le=2**53 - 1)] | None = None
+    link: Literal["wifi", "ethernet", "cellular"] | None = None
+    metered: bool | None = None
+    uptime: Counter | None = None
+    agreed: bool | None = None
+    later: Counter | None = None
 
 
 class Report(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -66,6 +97,8 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True):
         boots: the device's boot counter.
         bat: battery in percent.
         sha: first characters of the running image's SHA-256 in base64url.
+        metrics: what the device measures of itself, judged with `running` and `confirmed`.
+        facts: its condition.
     """
 
     v: Annotated[int, msgspec.Meta(ge=1, le=1)]
@@ -83,10 +116,18 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True):
     boots: Counter | None = None
     bat: Annotated[int, msgspec.Meta(ge=0, le=100)] | None = None
     sha: Short = ""
+    metrics: Metrics = {}
+    facts: OwnFacts | None = None
 
     def words(self) -> Iterable[str]:
         """Return what must be on one line."""
         return self.dev, self.att, self.boot, self.ver, self.sha
+
+    @property
+    def said(self) -> str:
+        """What is kept for a person: the text, and what was measured."""
+        measured = ", ".join(f"{name}={number:g}" for name, number in self.metrics.items())
+        return "; ".join(part for part in (self.msg, measured) if part)
 
     @property
     def named(self) -> tuple[int, int]:
@@ -108,6 +149,8 @@ class Hello(msgspec.Struct, frozen=True, omit_defaults=True):
         boots: the device's boot counter.
         groups: groups the device believes to be in (display only, never a permission).
         bat: battery in percent.
+        metrics: what the device measures of itself.
+        facts: its condition.
     """
 
     v: Annotated[int, msgspec.Meta(ge=1, le=1)]
@@ -119,6 +162,8 @@ class Hello(msgspec.Struct, frozen=True, omit_defaults=True):
     boots: Counter | None = None
     groups: Annotated[tuple[Short, ...], msgspec.Meta(max_length=16)] = ()
     bat: Annotated[int, msgspec.Meta(ge=0, le=100)] | None = None
+    metrics: Metrics = {}
+    facts: OwnFacts | None = None
 
     def words(self) -> Iterable[str]:
         """Return what must be on one line."""

@@ -11,7 +11,13 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from orchestrator.adapters.checkpoints import CheckpointFile, load_checkpoint_key, load_checkpoints, open_checkpoint
+from orchestrator.adapters.checkpoints import (
+    MAX_FAULTS,
+    CheckpointFile,
+    load_checkpoint_key,
+    load_checkpoints,
+    open_checkpoint,
+)
 from orchestrator.adapters.signers import FileSigner
 from orchestrator.core.audit import Checkpoint
 from orchestrator.errors import NotFoundError, RequestError, TrustError, UnavailableError
@@ -136,3 +142,19 @@ def _umask() -> int:
     old = os.umask(0)
     os.umask(old)
     return old
+
+
+def test_a_wrong_file_is_one_fault_with_a_count(path: Path) -> None:
+    path.write_bytes(b"not a checkpoint\n" * 500)
+    [fault] = load_checkpoints(path, KEY)[1]
+    assert fault.startswith(f"none of the 500 lines of {path} is a checkpoint of this key, beginning with line 1 of ")
+    assert fault.endswith("; is it the right file, and the right key?")
+
+
+def test_many_faulty_lines_are_counted_after_the_first(path: Path) -> None:
+    CheckpointFile(path).keep(token(64))
+    with path.open("ab") as file:
+        file.write(b"not a checkpoint\n" * 500)
+    found, faults = load_checkpoints(path, KEY)
+    assert (found, len(faults)) == ([point(64)], MAX_FAULTS + 1)
+    assert faults[-1] == f"{500 - MAX_FAULTS} more lines of the checkpoints are faulty"

@@ -148,6 +148,8 @@ def test_export_writes_every_entry_to_a_new_file(home: House, tmp_path: Path, of
     assert text == f"{len(lines)} entries written to {file}\n"
     assert lines == json.loads(home.well("audit", "list", "-o", "json", "--limit", "1000"))
     assert [Entry(**line).n for line in lines] == list(range(1, len(lines) + 1))
+    again = json.loads(home.well("audit", "export", str(tmp_path / "again"), "-o", "json", *where))
+    assert again == {"file": str(tmp_path / "again"), "entries": len(lines)}
     result = home.ota("audit", "export", str(file), *where)
     assert result.exit_code == 1
     assert "cannot be written: File exists" in result.stderr

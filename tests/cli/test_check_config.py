@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,16 @@ def test_the_effective_settings_hold_paths_but_no_secret(credentials: str) -> No
 def test_the_file_may_be_named_by_the_environment(credentials: str) -> None:
     result = run(OTA_CONFIG=str(SHIPPED), CREDENTIALS_DIRECTORY=credentials)
     assert (result.exit_code, result.stdout) == (0, f"{SHIPPED}: no faults\n")
+
+
+def test_machines_get_json(credentials: str, tmp_path: Path) -> None:
+    words = ("--config", str(SHIPPED), "-o", "json")
+    result = run(*words, CREDENTIALS_DIRECTORY=credentials)
+    assert (result.exit_code, json.loads(result.stdout)) == (0, {"config": str(SHIPPED), "faults": []})
+    shown = run(*words, "--print-effective", CREDENTIALS_DIRECTORY=credentials)
+    assert json.loads(shown.stdout)["effective"]["mqtt"]["keepalive"] == "1m"
+    bad = tmp_path / "config.yaml"
+    bad.write_text("colour: red\n")
+    result = run("--config", str(bad), "-o", "json")
+    assert (result.exit_code, result.stderr) == (1, "")
+    assert any(fault.startswith("colour: ") for fault in json.loads(result.stdout)["faults"])

@@ -69,6 +69,27 @@ def test_init_says_where_each_file_belongs() -> None:
     assert error_of("init", "--deployment", "my-fleet", "--dir", "more").code == "keys_exist"
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--cosigner", "anna"), "1 cosigners are named, and 2 must sign; give more with --cosigner, or"),
+        (("--roots", "1"), "1 root keys are made, and 2 must sign; give more with --roots, or --root-threshold 1"),
+    ],
+)
+def test_init_with_too_few_for_a_threshold_says_what_to_write(words: tuple[str, ...], said: str) -> None:
+    result = keys("init", "--deployment", "f", "--dir", "few", *words)
+    assert (result.exit_code, said in result.stderr) == (2, True)
+    assert not Path("few").exists()
+
+
+def test_a_change_of_keys_says_what_comes_next() -> None:
+    output = done("rotate", "--role", "trigger", *ROOTS)
+    assert output.endswith("then: ota keys submit keys/keyset-2.jws --reason WHY\n")
+    assert "its own device-keys.json stays" in output
+    checked = keys("check", "keys/keyset-2.jws")
+    assert (checked.exit_code, "--held is of keyset 2 already" in checked.stdout) == (1, True)
+
+
 def test_init_and_list_as_json() -> None:
     document = view("init", "--deployment", "f", "--dir", "j", "--epoch", "4", "--valid", "trigger=90d")
     assert (document["deployment"], document["epoch"], document["public"]) == ("f", 4, "j/device-keys.json")
@@ -262,4 +283,4 @@ def test_a_keyset_goes_to_the_daemon(monkeypatch: pytest.MonkeyPatch) -> None:
         "  No trigger key at hand is good.",
     ]
     lines = Path("keys/keyset-2.jws").read_text()
-    assert sent == [("/keyset", {"lines": lines, "reason": "a year is over", "break_glass": ""}, True)]
+    assert sent == [("/keyset", {"lines": lines, "reason": "a year is over", "break_glass": "", "force": False}, True)]

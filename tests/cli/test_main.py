@@ -28,6 +28,9 @@ RUNNING = json.dumps(
         "evidence": [],
         "bound": None,
         "standing": {"text": "it waits"},
+        "severity": "none",
+        "advisories": [],
+        "fixes_below": None,
     }
 ).encode()
 
@@ -109,14 +112,23 @@ def test_a_reader_that_goes_away_is_no_traceback(tmp_path: Path) -> None:
             assert "Traceback" not in process.stderr.read()
 
 
+def cpu_s(*words: str) -> float:
+    """Run a process and return the processor time that it took."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(words, capture_output=True, timeout=30, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
 def test_help_starts_fast() -> None:
-    spent = []
-    for _ in range(3):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert ota("--help").returncode == 0
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert min(spent) < 0.150
+    """Measured against Python itself, in turns, and the best of each: both are slower on a busy machine."""
+    bare, ours = [], []
+    for _ in range(7):
+        bare.append(cpu_s(sys.executable, "-c", "pass"))
+        ours.append(cpu_s(*OTA, "--help"))
+        if min(ours) < 12 * min(bare):
+            return
+    raise AssertionError(f"`ota --help` takes {min(ours):.3f} s, and Python alone {min(bare):.3f} s")
 
 
 def test_the_command_line_imports_nothing_heavy() -> None:

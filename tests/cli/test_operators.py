@@ -131,19 +131,27 @@ def test_over_the_admin_socket_no_token_is_needed_and_the_glass_can_be_broken(li
 
     far = live.ota("rollout", "start", "spring", "--break-glass", "fire")
     assert (far.exit_code, "at the admin socket alone" in far.stderr) == (1, True)
+    assert "review" not in far.stderr
     task = live.do(open_())
     try:
         assert here("operator", "list").exit_code == 0
-        assert here("rollout", "start", "spring", "--break-glass", "fire").exit_code == 0
+        as_(live, "ann", "rollout", "start", "spring")
+        done = here("rollout", "start", "spring", "--break-glass", "fire")
+        assert (done.exit_code, done.stderr) == (
+            0,
+            "review 1 is open: another person closes it: `ota review 1 --reason WHY`\n",
+        )
         named = ("--token-file", str(file_of(live, "ben")))
         assert here(*named, "operator", "list").exit_code == 1  # a token that is named is the one that counts
     finally:
         live.do(close(task))
     gone = here("operator", "list")
     assert (gone.exit_code, f"there is no admin socket {path}; is" in gone.stderr) == (1, True)
-    assert "review 1 is open: start of spring" in live.well("approvals")
-    closed = as_(live, "cleo", "review", "1", "--reason", "there was fire")
-    assert (closed.exit_code, closed.stdout) == (0, "review 1 is closed by cleo\n")
+    shown = live.well("approvals")
+    assert "review 1 is open: start of spring" in shown
+    assert "close it with `ota review 1 --reason WHY`" in shown
+    closed = as_(live, "cleo", "review", "1", "--reason", "there was fire", "-o", "json")
+    assert (closed.exit_code, json.loads(closed.stdout)["closed_by"]) == (0, "cleo")
 
 
 def test_without_a_token_file_the_socket_is_tried_where_there_is_one(
@@ -151,11 +159,10 @@ def test_without_a_token_file_the_socket_is_tried_where_there_is_one(
 ) -> None:
     nowhere = str(tmp_path / "no-such-token")
     monkeypatch.setattr(client, "DEFAULT_SOCKET", str(tmp_path / "no-such-socket"))
-    option = next(item for item in cli.params if item.name == "token_file")
-    monkeypatch.setattr(option, "default", nowhere)
+    monkeypatch.setattr(client, "DEFAULT_TOKEN_FILES", (nowhere,))
     env = {"OTA_TOKEN_FILE": None, "OTA_SOCKET": None}
     plain = CliRunner().invoke(cli, ["--server", live.origin, "device", "list"], env=env)
-    assert (plain.exit_code, f"{nowhere} cannot be read" in plain.stderr) == (1, True)
+    assert (plain.exit_code, f"no operator token can be read: neither {nowhere}; name" in plain.stderr) == (1, True)
     path = tmp_path / "admin.sock"
     monkeypatch.setattr(client, "DEFAULT_SOCKET", str(path))
 
@@ -171,3 +178,23 @@ def test_without_a_token_file_the_socket_is_tried_where_there_is_one(
         assert CliRunner().invoke(cli, ["operator", "list"], env=env).exit_code == 0
     finally:
         live.do(close(task))
+
+
+def test_the_first_usual_token_file_that_can_be_read_is_taken(live: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    missing, there = live.token_file.with_name("missing"), live.token_file
+    env = {"OTA_TOKEN_FILE": None, "OTA_SOCKET": None}
+    for places in ((str(missing), str(there)), (str(there), str(missing))):
+        monkeypatch.setattr(client, "DEFAULT_TOKEN_FILES", places)
+        assert CliRunner().invoke(cli, ["--server", live.origin, "device", "list"], env=env).exit_code == 0
+
+
+def test_what_is_done_to_accounts_is_json_for_machines_without_any_token(live: House) -> None:
+    first, second = file_of(live, "vic"), file_of(live, "vic2")
+    words = ("--person", "vic", "--role", "viewer", "-o", "json", "--token-out")
+    made = [json.loads(live.well("operator", "add", "vic", *words, str(first)))]
+    made.append(json.loads(live.well("operator", "token", "vic", "-o", "json", "--token-out", str(second))))
+    assert [(item["operator"], item["file"]) for item in made] == [("vic", str(first)), ("vic", str(second))]
+    assert not any("token" in item for item in made)
+    revoked = json.loads(live.well("operator", "revoke", made[0]["id"], "-o", "json"))
+    assert (revoked["id"], revoked["revoked_at"] > 0) == (made[0]["id"], True)
+    assert json.loads(live.well("operator", "remove", "vic", "-o", "json")) == {"removed": "vic"}

@@ -10,11 +10,16 @@ from subprocess import run
 import pytest
 from click import Choice, Command
 from click.testing import CliRunner, Result
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from orchestrator.adapters.signers import FileSigner
 from orchestrator.cli.keys import keys_group
 from orchestrator.cli.sign import sign_command, verify_command
 from orchestrator.errors import ConflictError, ForbiddenError, NotFoundError, OrchestratorError, RequestError
 from orchestrator.verifier import ARTIFACT, load_keys, open_token
+from orchestrator.wire.token import hash_of
+from tests.support.softhsm import SoftToken
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +62,20 @@ def test_what_was_signed_is_verified() -> None:
     result = verify("-o", "json")
     assert (result.exit_code, json.loads(result.output)["valid"]) == (0, True)
     assert "esp32 esp32-c3" in verify().output
+
+
+def test_a_statement_says_which_newer_releases_may_be_left_for_it() -> None:
+    for words, expected in (((), None), (("--leave", "4", "--leave", "5", "--replace"), [4, 5])):
+        assert sign(*words).exit_code == 0
+        token = Path("door.bin.statement").read_bytes()
+        claims = open_token(token, ARTIFACT, load_keys(Path("keys/device-keys.json").read_bytes()))
+        assert claims.get("dn") == expected
+
+
+def test_verifying_names_the_statement_as_warrants_do() -> None:
+    sign()
+    shown = json.loads(verify("-o", "json").output)
+    assert shown["ast"] == hash_of(Path("door.bin.statement").read_bytes())
 
 
 def test_signing_says_what_it_did() -> None:
@@ -173,3 +192,20 @@ def test_answers_are_printed_as_by_all_other_commands(command: Command) -> None:
 def test_the_commands_load_nothing_heavy() -> None:
     code = "import sys, orchestrator.cli.keys, orchestrator.cli.sign; sys.exit('cryptography' in sys.modules)"
     assert run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False).returncode == 0
+
+
+def test_an_artifact_key_in_a_token_signs(soft_token: SoftToken) -> None:
+    pem = Path("keys/artifact.pem").read_bytes()
+    key = load_pem_private_key(pem, None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    uri = soft_token.uri(soft_token.put_key(key), pin=False)
+    signed = sign("--pin-file", str(soft_token.pin_file), "-o", "json", key=uri)
+    assert signed.exit_code == 0, signed.output
+    assert json.loads(signed.stdout)["kid"] == FileSigner.load(Path("keys/artifact.pem")).kid
+    assert verify().exit_code == 0
+
+
+def test_a_key_in_a_token_is_checked_by_its_role_too(soft_token: SoftToken) -> None:
+    uri = soft_token.uri(soft_token.put_key(ec.generate_private_key(ec.SECP256R1())))
+    assert error_of(sign(key=uri)).code == "wrong_role"
+    assert not Path("door.bin.statement").exists()

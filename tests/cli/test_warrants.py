@@ -71,6 +71,26 @@ def test_nobody_signs_twice_and_nothing_is_signed_unasked(draft: Path) -> None:
     assert warrant.read_bytes() == before
 
 
+def test_a_key_that_is_no_cosigners_is_refused_before_it_signs(draft: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(draft.parent)
+    made = ["keys", "init", "--deployment", "test-fleet", "--cosigner", "ann", "--cosigner", "ben"]
+    assert CliRunner().invoke(cli, made).exit_code == 0
+    for words in ((), ("--held", "keys/device-keys.json")):
+        refused = sign(draft, 21, "--yes", *words)
+        assert (refused.exit_code, "is no cosigner's; use one of" in refused.stderr) == (1, True)
+    assert "(ann)" in refused.stderr
+    assert not draft.with_suffix(".jws").exists()
+    for key in ("cosign-ann", "cosign-ben"):
+        path = draft.with_suffix(".json" if key == "cosign-ann" else ".jws")
+        command = ["warrant", "sign", str(path), "--key", f"keys/{key}.pem", "--yes"]
+        assert CliRunner().invoke(cli, command).exit_code == 0
+
+
+def test_a_draft_is_not_submitted(draft: Path) -> None:
+    result = CliRunner().invoke(cli, ["warrant", "submit", "spring", str(draft)])
+    assert (result.exit_code, "is a draft that nobody has signed" in result.stderr) == (1, True)
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '"x"', "nonsense", json.dumps(CLAIMS | {"most": -1}), "\x00"])
 def test_what_is_no_draft_is_not_signed(draft: Path, text: str) -> None:
     draft.write_text(text)
@@ -89,3 +109,11 @@ def test_the_daemon_says_why_it_drafts_and_takes_none(tmp_path: Path) -> None:
             result = live.ota("warrant", *words)
             assert (result.exit_code, result.stderr) == (1, "error: spring is no emergency and needs no warrant\n")
         assert live.ota("warrant", "draft", "autumn").exit_code == 5
+
+
+def test_machines_get_json_and_persons_still_see_what_they_sign(draft: Path) -> None:
+    result = sign(draft, 21, "-o", "json", stdin="y\n")
+    assert result.exit_code == 0
+    said = json.loads(result.stdout)
+    assert (said["warrant"], said["signed"], said["claims"]["most"]) == (str(draft.with_suffix(".jws")), 1, 10)
+    assert "up to 10 devices" in result.stderr

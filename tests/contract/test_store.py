@@ -6,21 +6,27 @@ A method of `ports.Tx` stands in the section of its protocol; what holds for the
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from orchestrator.core.cohort import Member
+from orchestrator.core.cohort import Member, Sieve
+from orchestrator.core.edit import Change
+from orchestrator.core.hold import Hold, Situation
 from orchestrator.core.model import Device, Phase, Reason, Release, Rollout, Stage, TallyKey, Update, UpdateState
+from orchestrator.core.requirement import Condition, Link, Told, Unmet, Wish
 from orchestrator.core.update import IN_FLIGHT
 from orchestrator.errors import ConflictError, OrchestratorError, TrustError, UnavailableError
-from orchestrator.ports import DeliveryKind, DeliveryState, Event, Lane, Line, Parcel, Store, Tx
+from orchestrator.ports import DeliveryKind, DeliveryState, Event, Lane, Line, Parcel, PlanVersion, Store, Tx
+from orchestrator.ports.keysets import Footing
 from orchestrator.wire.report import Hello, Kind, Report, State
 from tests.support.builders import make_device, make_draft, make_plan
 from tests.support.factory import make_artifact, make_report, stock
@@ -287,6 +293,14 @@ async def test_an_artifact_is_registered_once(store: Store) -> None:
     assert await store.read(lambda tx: tx.artifacts()) == [newer, artifact]
 
 
+async def test_a_later_statement_of_an_artifact_is_kept_in_the_place_of_the_first(store: Store) -> None:
+    first, later = make_artifact(2), make_artifact(2, leaves=(3, 4))
+    await write(store, lambda tx: tx.add_artifact(first, 1.0))
+    await write(store, lambda tx: tx.restate(later))
+    assert await store.read(lambda tx: tx.artifacts()) == [later]
+    assert later.statement != first.statement
+
+
 async def test_a_release_counter_is_never_used_for_other_bytes(store: Store) -> None:
     known = make_artifact(2, ("m1", "m2"))
     await write(store, lambda tx: tx.add_artifact(known, 1.0))
@@ -375,6 +389,19 @@ async def test_rollouts_are_listed_by_phase_and_named_once(store: Store) -> None
         await write(store, lambda tx: add_rollout(tx, "one"))
 
 
+async def test_every_version_of_a_plan_is_kept_once(store: Store) -> None:
+    rollout = await write(store, add_rollout)
+    slower = replace(rollout.plan, in_flight=3)
+    changes = (Change("in_flight", 100, 3, loosens=False), Change("halt.tolerated", 0.01, None, loosens=True))
+    versions = [PlanVersion(1, rollout.plan, (), "ann", "", 5.0), PlanVersion(2, slower, changes, "ben", "why", 6.0)]
+    for version in reversed(versions):
+        await write(store, lambda tx, version=version: tx.add_plan_version(rollout.id, version))  # type: ignore[misc]
+    assert await store.read(lambda tx: tx.plan_versions(rollout.id)) == versions
+    assert await store.read(lambda tx: tx.plan_versions(rollout.id + 1)) == []
+    with pytest.raises(Exception, match="UNIQUE"):
+        await write(store, lambda tx: tx.add_plan_version(rollout.id, versions[0]))
+
+
 async def test_folding_adds_the_changes_up(store: Store) -> None:
     pending, offered = TallyKey(0, 0, "m1", "pending"), TallyKey(0, 0, "m1", "offered")
     one, two = await write(store, lambda tx: (add_rollout(tx, "one").id, add_rollout(tx, "two").id))
@@ -419,7 +446,8 @@ async def test_opening_leaves_out_devices_that_have_an_update(store: Store) -> N
     more = await write(store, lambda tx: tx.open_updates(later, members(4), 2, 9.0))
     assert [(item.device_id, item.stage, item.epoch) for item in more] == [("d3", 1, 2)]
     assert await write(store, lambda tx: tx.open_updates(later, [], 2, 9.0)) == []
-    assert await store.read(lambda tx: (tx.highest_rank(rollout.id), tx.highest_rank(99))) == (3, -1)
+    assert await store.read(lambda tx: tx.taken(rollout.id, "d1", "d2")) == {"d1", "d2"}
+    assert await store.read(lambda tx: tx.taken(99, "", "e")) == set()
 
 
 async def test_an_update_comes_back_as_it_was_saved(store: Store) -> None:
@@ -459,6 +487,47 @@ async def test_pending_is_in_cohort_order_without_busy_devices(store: Store) -> 
     one, two = await write(store, work)
     assert [item.device_id for item in await store.read(lambda tx: tx.pending(one.id, 9))] == ["d0", "d3", "d4"]
     assert [item.device_id for item in await store.read(lambda tx: tx.pending(two.id, 3))] == ["d4", "d3", "d2"]
+
+
+async def test_what_is_held_is_not_pending_until_its_time_or_until_it_is_freed(store: Store) -> None:
+    rollout, [a, b, c, d] = await write(store, lambda tx: add_fleet(tx, 4))
+    assert await store.read(lambda tx: tx.next_look(rollout.id)) is None
+
+    async def free() -> list[str]:
+        return [item.device_id for item in await store.read(lambda tx: tx.pending(rollout.id, 9))]
+
+    def hold(tx: Tx) -> None:
+        by_hours, by_device = (
+            Hold((Unmet(Reason(code, "")),), at, False) for code, at in (("window", 50.0), ("slot", 60.0))
+        )
+        tx.hold([(a, by_hours), (b, by_device), (c, replace(by_device, look_at=70.0))])
+
+    await write(store, hold)
+    assert await free() == ["d3"]
+    assert await store.read(lambda tx: tx.next_look(rollout.id)) is None
+    await write(store, lambda tx: tx.save_updates([d._replace(state=S.OFFERED)]))
+    assert await store.read(lambda tx: tx.next_look(rollout.id)) == (50.0, "window")
+    await write(store, lambda tx: tx.release_holds(rollout.id, 49.9, 9))
+    assert await free() == []
+    assert await write(store, lambda tx: tx.free_holds(["d0", "d1", "d9"])) == {rollout.id}
+    assert await free() == ["d1"]
+    assert await write(store, lambda tx: tx.free_holds(["d1"])) == set()
+    assert await write(store, lambda tx: tx.free_holds(["d0"], timed=True)) == {rollout.id}
+    await write(store, hold)
+    await write(store, lambda tx: tx.release_holds(rollout.id, 60.0, 1))
+    assert await free() == ["d0"]
+    await write(store, lambda tx: tx.release_holds(rollout.id, 60.0, 9))
+    assert await free() == ["d0", "d1"]
+    await write(store, lambda tx: tx.release_holds(rollout.id, math.inf, 9))
+    assert await free() == ["d0", "d1", "d2"]
+
+
+async def test_what_devices_said_is_kept_for_each(store: Store) -> None:
+    said = Situation(Condition(Told(50, 1.5), Told(True, 2.0), link=Told(Link.WIFI, 3.0)), Wish(False, 9.5, 2), 7)
+    await write(store, lambda tx: tx.enrol((make_device(name), "") for name in ("d0", "d1")))
+    assert await store.read(lambda tx: tx.situations(["d0", "d9"])) == {"d0": Situation()}
+    await write(store, lambda tx: tx.save_situations({"d1": said}))
+    assert await store.read(lambda tx: tx.situations(["d0", "d1"])) == {"d0": Situation(), "d1": said}
 
 
 async def test_a_device_has_one_update_in_flight(store: Store) -> None:
@@ -712,3 +781,79 @@ async def test_a_claimed_delivery_may_be_handed_over_as_well(store: Store) -> No
     await write(store, lambda tx: bump(tx, rollout))
     assert await write(store, lambda tx: tx.hand_over(parcel.id, 9.0)) is True
     assert [item.state for item in await store.read(lambda tx: tx.parcels(parcel.update_id))] == [D.CLAIMED]
+
+
+# Facts
+
+
+async def test_facts_of_devices_are_kept_and_those_of_the_past_with_them(store: Store) -> None:
+    await write(store, lambda tx: tx.enrol([(make_device(f"d{at}", groups=["lab"]), "") for at in range(3)]))
+    first = await store.read(lambda tx: tx.registry_version())
+    before = await store.read(lambda tx: tx.devices_named(["d1", "d0", "none"]))
+    assert [item.id for item in before] == ["d0", "d1"]
+    berlin = replace(before[0], site="berlin", revision="1", time_zone="UTC", tags=("a",), attributes={"x": "1"})
+    for at, changed in ((5.0, berlin), (5.0, berlin), (9.0, replace(berlin, groups=()))):
+        await write(store, partial(_say, changed, at))
+    assert await store.read(lambda tx: tx.device("d0")) == replace(berlin, groups=(), facts_at=9.0)
+    assert await store.read(lambda tx: tx.past_facts(["d0", "d1"], 4.0)) == {"d0": before[0].facts}
+    assert await store.read(lambda tx: tx.past_facts(["d0"], 5.0)) == {"d0": berlin.facts}
+    assert await store.read(lambda tx: tx.past_facts(["d0"], 9.0)) == {}
+    assert await store.read(lambda tx: tx.registry_version()) > first
+    await write(store, lambda tx: tx.set_facts([], 10.0))
+    await write(store, lambda tx: tx.keep_facts([], 10.0))
+
+
+def _say(changed: Device, at: float, tx: Tx) -> None:
+    tx.keep_facts(tx.devices_named([changed.id]), at)
+    tx.set_facts([changed], at)
+
+
+async def test_the_registry_has_a_new_version_after_whatever_may_change_a_cohort(store: Store) -> None:
+    versions = [await store.read(lambda tx: tx.registry_version())]
+    for work in (
+        lambda tx: tx.enrol([(make_device("d1"), "")]),
+        lambda tx: tx.greet([Hello(1, "d2", "m1")], 1.0, enrol=True),
+        lambda tx: tx.set_facts([make_device("d1", site="x")], 2.0),
+    ):
+        await write(store, work)
+        versions.append(await store.read(lambda tx: tx.registry_version()))
+    assert versions == sorted(set(versions))
+    await write(store, lambda tx: tx.greet([Hello(1, "d2", "m1")], 3.0, enrol=True))
+    assert await store.read(lambda tx: tx.registry_version()) == versions[-1]
+
+
+async def test_a_sieve_leaves_out_who_cannot_be_meant(store: Store) -> None:
+    fleet = [make_device("d1"), make_device("d2", "m2"), make_device("d3", rel=5), make_device("d4", site="x")]
+    await write(store, lambda tx: tx.enrol((item, "") for item in fleet))
+    await write(store, lambda tx: tx.set_facts([replace(fleet[0], site="y")], 7.0))
+    await write(store, lambda tx: tx.quarantine(["d2"], "wet", 7.0))
+    for sieve, expected in (
+        (Sieve(), ["d1", "d2", "d3", "d4"]),
+        (Sieve({"model": frozenset({"m1"})}, 5), ["d1", "d4"]),
+        (Sieve({"site": frozenset({"x"})}), ["d4"]),
+        (Sieve({"site": frozenset({"x"})}, fixed_at=6.0), ["d1", "d4"]),
+        (Sieve({"site": frozenset({"x"})}, fixed_at=7.0), ["d4"]),
+        (Sieve({"model": frozenset()}), []),
+        (Sieve(quarantined=True), ["d2"]),
+    ):
+        found = await store.read(partial(_sieved, sieve))
+        assert [item.id for item in found] == expected
+
+
+def _sieved(sieve: Sieve, tx: Tx) -> list[Device]:
+    return tx.devices("", 9, sieve)
+
+
+async def test_the_keyset_that_the_daemon_stands_on_outlives_it(open_: Callable[[], Store]) -> None:
+    store = open_()
+    assert await store.read(lambda tx: tx.footing()) is None
+    for epoch in (3, 5):
+        await write(store, partial(_stand, epoch=epoch))
+    await store.close()
+    store = open_()
+    assert await store.read(lambda tx: tx.footing()) == Footing(5, "digest 5")
+    await store.close()
+
+
+def _stand(tx: Tx, epoch: int) -> None:
+    tx.stand_on(Footing(epoch, f"digest {epoch}"), float(epoch))

@@ -55,8 +55,21 @@ def test_resuming_needs_one_where_it_overrides_a_gate() -> None:
     assert {phase for phase in Phase if approval.for_resume(phase)} == {Phase.HALTED, Phase.INCONCLUSIVE}
 
 
+def test_passing_a_stage_on_a_word_always_needs_one_and_an_edit_where_it_loosens() -> None:
+    assert approval.for_hurry(1).approvals == 1
+    assert approval.for_hurry(1).because.startswith("stage 2 would pass ")
+    assert approval.for_edit(()) is None
+    assert approval.for_edit(("in_flight", "halt.tolerated")) == Need(1, "it loosens in_flight, halt.tolerated")
+
+
 def test_a_shared_login_needs_one_more() -> None:
-    assert [approval.needed(Need(2, ""), person) for person in ("ann", "")] == [2, 3]
+    assert [approval.needed(Need(2, ""), person, 9) for person in ("ann", "")] == [2, 3]
+
+
+def test_no_more_approvals_are_asked_for_than_persons_exist_but_always_another_one() -> None:
+    assert [approval.needed(Need(2, ""), "ann", others) for others in (0, 1, 2, 3)] == [1, 1, 2, 2]
+    assert [approval.needed(Need(2, ""), "", others) for others in (0, 1, 2, 3)] == [2, 2, 2, 3]
+    assert approval.needed(Need(1, ""), "ann", 0) == 1
 
 
 # The table
@@ -110,6 +123,14 @@ def test_one_rejection_ends_it_also_after_the_approval() -> None:
     assert approval.claim(rejected, "d", EVERYBODY, 2.0).state is State.REJECTED
     with pytest.raises(ConflictError):
         approval.vote(rejected, yes("dee"))
+
+
+@pytest.mark.parametrize("needed", [1, 2])
+def test_who_approved_may_think_better_of_it(needed: int) -> None:
+    approved = approval.vote(proposal(needed=needed), yes("ben"))
+    rejected = approval.vote(approved, no("ben", at=2.0))
+    assert rejected.state is State.REJECTED
+    assert [(item.actor, item.approves) for item in rejected.votes] == [("ben", False)]
 
 
 def test_the_time_ends_votes_and_use() -> None:
@@ -184,3 +205,13 @@ def test_no_order_of_turns_uses_it_without_enough_other_persons(
             assert not any(not vote.approves for vote in item.votes)
         if before.state not in OPEN:
             assert item == before
+
+
+@pytest.mark.parametrize("state", State)
+def test_what_is_overtaken_is_void_and_what_is_over_stays_as_it_is(state: State) -> None:
+    found = approval.overtake(proposal(state=state), 10.0)
+    assert found.state is (State.VOID if state in OPEN else state)
+
+
+def test_what_has_lapsed_already_is_not_overtaken() -> None:
+    assert approval.overtake(proposal(), 3600.0).state is State.EXPIRED

@@ -6,6 +6,7 @@ import json
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -189,6 +190,37 @@ TAMPER: tuple[Callable[[Log, int, random.Random], None], ...] = (
     insert_and_rewrite,
     change_delivery,
 )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"at": float("inf")},
+        {"at": "noon"},
+        {"actor": b"eve"},
+        {"detail": None},
+        {"prev": None},
+        {"hash": None},
+        {"n": 6.5},
+        {"action": RESTORED, "n": 70, "detail": None},
+    ],
+    ids=str,
+)
+def test_what_is_no_entry_is_a_fault_and_the_examination_goes_on(changes: dict[str, Any]) -> None:
+    log = make_log()
+    log.entries[5] = replace(log.entries[5], **changes)
+    found = log.examine()
+    assert found.faults
+    assert found.entries == 100
+
+
+@pytest.mark.parametrize("number", [2**63, -1, 1.5, "7"])
+def test_a_batch_of_no_number_is_a_fault_and_nobody_is_asked_for_it(number: object) -> None:
+    log = make_log()
+    log.add(SEALED, {"first": 1, "last": number, "count": 1, "sha256": ""})
+    log.add(SEALED, {"first": number, "last": 2**64, "count": 1, "sha256": ""})
+    found = log.examine()
+    assert sum("tells of no batch" in fault for fault in found.faults) == 2
 
 
 def test_a_log_that_nobody_touched_is_whole() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hmac
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -122,3 +124,130 @@ def test_shares_are_rounded_up_so_that_a_small_fleet_has_a_canary(size: int, exp
 def test_stages_never_take_more_than_the_cohort(size: int, shares: list[int]) -> None:
     plan = make_plan(stages=tuple(StagePlan(SizeKind.PPM, share) for share in shares))
     assert sum(bases(plan, size)) == min(size, sum(-(-share * size // 1_000_000) for share in shares))
+
+
+# Queues: what stages are cut from
+
+REGISTRY = [
+    make_device(f"d{number}", "m1" if number % 3 else "m2", ["lab"] if number % 10 == 0 else [], site=f"s{number % 4}")
+    for number in range(200)
+]
+
+
+def queue_of(plan: Plan, taken: dict[str, int] | None = None) -> tuple[cohort.Queue, list[cohort.Member]]:
+    queue = cohort.Queue(taken)
+    found = list(cohort.members(SECRET, REGISTRY, plan))
+    queue.add(found)
+    return queue, found
+
+
+@given(st.lists(st.integers(0, 90), max_size=5))
+def test_a_queue_is_cut_in_the_order_of_the_hash(sizes: list[int]) -> None:
+    queue, found = queue_of(make_plan())
+    taken, cuts = list[str](), list[cohort.Cut]()
+    for size in sizes:
+        cuts.append(queue.cut(size))
+        here = [item for item in found if cuts[-1].takes(item) and not any(cut.takes(item) for cut in cuts[:-1])]
+        assert len(here) == cuts[-1].count == sum(cuts[-1].strata.values())
+        taken += [member.device_id for member in sorted(here)]
+    assert taken == [member.device_id for member in sorted(found)][: sum(sizes)]
+    assert queue.left() == max(200 - sum(sizes), 0)
+
+
+def test_a_stage_of_a_group_takes_from_the_group_alone() -> None:
+    plan = make_plan(stages=(StagePlan(SizeKind.REST, 0, group="lab"), StagePlan(SizeKind.REST, 0)))
+    queue, found = queue_of(plan)
+    assert queue.left("lab") == 20
+    first = queue.cut(5, "lab")
+    assert [item.groups for item in found if first.takes(item)] == [("lab",)] * 5
+    assert (queue.left("lab"), queue.left()) == (15, 195)
+    assert queue.cut(100, "lab").count == 15
+    assert queue.cut(1000).count == 180
+
+
+@pytest.mark.parametrize("size", [1, 7, 40, 199])
+def test_a_stratified_cut_is_fair_to_every_stratum(size: int) -> None:
+    queue, found = queue_of(make_plan(stratify="site"), {})
+    cut = queue.cut(size)
+    assert sum(cut.strata.values()) == size
+    assert all(abs(cut.strata.get(f"s{site}", 0) - size / 4) < 1 for site in range(4))
+    by_stratum = {site: sorted(item for item in found if item.stratum == site) for site in cut.strata}
+    for site, members in by_stratum.items():
+        assert [cut.takes(item) for item in members] == [at < cut.strata[site] for at in range(len(members))]
+
+
+@given(
+    st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 60), min_size=1), st.lists(st.integers(1, 40), max_size=6)
+)
+def test_cuts_that_follow_each_other_are_those_of_one_large_cut(sizes: dict[str, int], counts: list[int]) -> None:
+    taken: dict[str, int] = {}
+    for count in counts:
+        left = {name: size - taken.get(name, 0) for name, size in sizes.items()}
+        given_ = cohort.shares(taken, left, count)
+        assert sum(given_.values()) == min(count, sum(left.values()))
+        taken = {name: taken.get(name, 0) + given_.get(name, 0) for name in sizes}
+    whole = cohort.shares({}, sizes, sum(counts))
+    assert {name: count for name, count in taken.items() if count} == {name: n for name, n in whole.items() if n}
+
+
+def test_strata() -> None:
+    device = make_device(site="berlin", attributes={"region": "eu"})
+    assert cohort.stratum_of(device, "") == cohort.stratum_of(device, "model") == "m1"
+    assert cohort.stratum_of(device, "site") == "berlin"
+    assert cohort.stratum_of(device, "attr.region") == "eu"
+    assert cohort.stratum_of(device, "attr.other") == cohort.stratum_of(make_device(), "site") == cohort.NOWHERE
+
+
+def test_an_open_cohort_leaves_room_for_the_strata_of_late_joiners() -> None:
+    hardware = frozenset({"m1", "m2", "m3"})
+    assert cohort.most_strata(make_plan(), hardware, 1) == 1
+    assert cohort.most_strata(make_plan(open_cohort=True), hardware, 1) == 3
+    assert cohort.most_strata(make_plan(open_cohort=True, models=("m1", "m2")), hardware, 1) == 2
+    assert cohort.most_strata(make_plan(open_cohort=True, stratify="site"), hardware, 5) == cohort.MAX_STRATA
+    assert cohort.most_strata(make_plan(open_cohort=True, stratify="site"), hardware, 65) == 65
+
+
+def test_late_joiners_bring_no_more_strata_than_can_be_told_apart() -> None:
+    taken = {f"s{at}": 1 for at in range(62)}
+    found = [cohort.Member(at, f"d{at}", "m1", f"s{stratum}") for at, stratum in enumerate((0, 62, 63, 64, 62))]
+    strata = [member.stratum for member in cohort.bounded(found, taken)]
+    assert strata == ["s0", "s62", cohort.OTHER, cohort.OTHER, "s62"]
+    assert len({*taken, *strata}) == cohort.MAX_STRATA
+
+
+def test_stages_of_a_group_are_sized_by_it() -> None:
+    stages = (
+        StagePlan(SizeKind.REST, 0, group="lab"),
+        StagePlan(SizeKind.PPM, 500_000, group="night"),
+        StagePlan(SizeKind.COUNT, 30, group="none"),
+        StagePlan(SizeKind.PPM, 100_000),
+        StagePlan(SizeKind.REST, 0),
+    )
+    found = cohort.stages_for(make_plan(stages=stages), 200, {"lab": 8, "night": 20})
+    assert [stage.base for stage in found] == [8, 10, 0, 20, 162]
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({}, None),
+        ({"rel": 2}, "current"),
+        ({"model": "m9"}, "no_artifact"),
+        ({"model": "m2"}, "model"),
+        ({"groups": ()}, "group"),
+        ({"site": "paris"}, "not_selected"),
+        ({"registered_at": 9.0}, "late"),
+    ],
+)
+def test_who_is_left_out_is_told_why(changes: dict[str, Any], code: str | None) -> None:
+    plan = make_plan(models=("m1",), groups=("lab",), select="site == berlin")
+    device = make_device(groups=["lab"], **({"site": "berlin"} | {k: v for k, v in changes.items() if k != "groups"}))
+    device = replace(device, groups=()) if "groups" in changes else device
+    reason = cohort.left_out(device, plan, frozenset({"m1", "m2"}), 2, fixed_at=8.0)
+    assert (reason.code if reason else None) == code
+
+
+def test_a_sieve_says_what_a_database_can_check() -> None:
+    plan = make_plan(models=("m1", "m3"), select="site == berlin and model != m7 and rel < 9")
+    found = cohort.sieve(plan, frozenset({"m1", "m2"}), 5, 7.0)
+    assert found == cohort.Sieve({"site": frozenset({"berlin"}), "model": frozenset({"m1"})}, 5, 7.0)

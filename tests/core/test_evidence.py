@@ -34,8 +34,8 @@ def test_counts_of_a_stage_sum_strata_and_epochs() -> None:
 
 def test_every_state_is_counted_once_and_relapses_are_no_devices() -> None:
     counts = evidence.stage_counts(ONE_OF_EACH, 0)
-    assert counts.opened == evidence.opened(ONE_OF_EACH) == len(UpdateState) == 17
-    assert counts.reached == 17 - len(update.NEUTRAL)
+    assert counts.opened == evidence.opened(ONE_OF_EACH) == len(UpdateState) == 18
+    assert counts.reached == 18 - len(update.NEUTRAL)
     assert (counts.resolved, counts.failures, counts.unreached) == (5, 4, 1)
     assert counts.in_flight == evidence.in_flight(ONE_OF_EACH) == 7
     assert evidence.pending(ONE_OF_EACH) == 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.core.roles import ACT_OF, PERMITTED, SHARED, Act, Caller, Role, holders, may
+from orchestrator.core.roles import ACT_OF, PERMITTED, SHARED, Act, Caller, Role, holders, may, only_reads
 from orchestrator.core.rollout import Command
 
 
@@ -41,6 +41,12 @@ def test_roles_add_up() -> None:
     assert both.may(Act.APPROVE)
     assert not both.may(Act.START)
     assert not Caller("x", "x", frozenset()).may(Act.READ)
+
+
+def test_only_a_viewer_only_reads() -> None:
+    assert [role for role in Role if only_reads((role,))] == [Role.VIEWER]
+    assert only_reads(())
+    assert not only_reads((Role.VIEWER, Role.APPROVER))
 
 
 def test_holders_are_named() -> None:

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import product
 
 import pytest
 
+from orchestrator.core import evidence
 from orchestrator.core import rollout as machine
-from orchestrator.core.model import Phase, Rollout, Stage
-from orchestrator.core.rollout import TABLE, Carry, Command, Prepare, Recall, Return, VoidQueued
+from orchestrator.core.model import RETRIED, Phase, Rollout, Stage, TallyKey
+from orchestrator.core.rollout import (
+    TABLE,
+    WITHIN,
+    Again,
+    Carry,
+    Command,
+    Prepare,
+    Recall,
+    Return,
+    VoidQueued,
+    possible,
+)
 from orchestrator.errors import ConflictError, RequestError
 from tests.support.builders import REST, make_draft, make_plan, make_rollout, make_tally
 
@@ -33,7 +46,7 @@ def in_phase(phase: Phase) -> Rollout:
 
 
 def operate(rollout: Rollout, command: Command, reason: str = "because") -> machine.Decision:
-    return machine.operate(rollout, command, actor="bea", reason=reason, now=50.0)
+    return machine.operate(rollout, {}, command, actor="bea", reason=reason, now=50.0)
 
 
 def test_the_table_has_every_phase_and_nothing_leaves_a_finished_one() -> None:
@@ -61,13 +74,13 @@ def test_repeating_what_holds_already_changes_nothing(phase: Phase, command: Com
 
 @pytest.mark.parametrize(
     ("phase", "command"),
-    [pair for pair in product(Phase, Command) if pair[1] not in TABLE[pair[0]] and pair not in HOLDS_ALREADY],
+    [pair for pair in product(Phase, Command) if pair[1] not in possible(pair[0]) and pair not in HOLDS_ALREADY],
 )
 def test_every_other_command_is_refused_and_says_what_is_possible(phase: Phase, command: Command) -> None:
     with pytest.raises(ConflictError) as refused:
         operate(in_phase(phase), command)
-    possible = ", ".join(TABLE[phase]) or "nothing"
-    assert refused.value.message == f"cannot {command} a rollout that is {phase}; possible: {possible}"
+    answers = ", ".join(possible(phase)) or "nothing"
+    assert refused.value.message == f"cannot {command} a rollout that is {phase}; possible: {answers}"
 
 
 @pytest.mark.parametrize(
@@ -165,3 +178,83 @@ def test_fewer_devices_than_expected_shrink_stage_and_cohort() -> None:
     assert after == replace(
         before, cohort_size=51, stages=(before.stages[0], Stage(base=60, target=31), before.stages[2])
     )
+
+
+FAILED = make_tally({"confirmed": 17, "failed": 2, "expired": 1})
+
+
+@pytest.mark.parametrize("phase", sorted(WITHIN[C.RETRY]))
+def test_a_retry_gives_failed_devices_another_attempt_and_leaves_the_phase(phase: Phase) -> None:
+    before = in_phase(phase)
+    decision = machine.operate(before, FAILED, C.RETRY, actor="bea", reason="new antenna", now=50.0)
+    assert decision.effects == (Again(),)
+    assert (decision.rollout.phase, decision.rollout.version) == (phase, before.version)
+    assert decision.reason.text == "3 devices get another attempt: new antenna"
+    assert (decision.rollout.reason, decision.rollout.actor, decision.rollout.moved_at) == (decision.reason, "bea", 50)
+
+
+def test_a_retry_without_failures_changes_nothing() -> None:
+    before = in_phase(P.RUNNING)
+    decision = machine.operate(before, make_tally({"lost": 1}), C.RETRY, actor="bea", reason="", now=50.0)
+    assert (decision.rollout, decision.effects, decision.reason.code) == (before, (), "unchanged")
+
+
+UNRESOLVED = make_tally({"confirmed": 10, "installed": 10})
+
+
+def test_advance_passes_a_stage_without_waiting_for_the_rest_of_its_evidence() -> None:
+    decision = machine.operate(in_phase(P.RUNNING), UNRESOLVED, C.ADVANCE, actor="bea", reason="seen it", now=50.0)
+    assert (decision.rollout.stage, decision.rollout.current.hurried) == (0, True)
+    after = machine.step(decision.rollout, UNRESOLVED, 51.0)
+    assert (after.rollout.stage, after.rollout.stages[0].passed_at, after.reason.text) == (1, 51.0, "seen it")
+    again = machine.operate(decision.rollout, UNRESOLVED, C.ADVANCE, actor="bea", reason="seen it", now=52.0)
+    assert again.reason.code == "unchanged"
+
+
+def test_evidence_halts_a_stage_that_was_advanced() -> None:
+    bad = make_tally({"confirmed": 10, "failed": 10})
+    hurried = machine.operate(in_phase(P.RUNNING), bad, C.ADVANCE, actor="bea", reason="seen it", now=50.0).rollout
+    assert machine.step(hurried, bad, 51.0).rollout.phase is P.HALTED
+
+
+@pytest.mark.parametrize(
+    "tally", [make_tally({"pending": 20}), make_tally({"confirmed": 19}), make_tally({"retrying": 20})]
+)
+def test_advance_waits_until_every_device_was_offered_and_skip_does_not(tally: Mapping[TallyKey, int]) -> None:
+    with pytest.raises(ConflictError) as refused:
+        machine.operate(in_phase(P.RUNNING), tally, C.ADVANCE, actor="bea", reason="seen it", now=50.0)
+    assert refused.value.code == "stage_not_offered"
+    skipped = machine.operate(in_phase(P.RUNNING), tally, C.SKIP, actor="bea", reason="no such site", now=50.0).rollout
+    assert skipped.current.target == sum(tally.values())
+    assert machine.step(skipped, tally, 51.0).rollout.stage == 1
+
+
+def test_the_last_stage_can_be_advanced_and_not_skipped() -> None:
+    last = make_rollout(make_plan((20,)), cohort_size=20)
+    with pytest.raises(ConflictError) as refused:
+        machine.operate(last, UNRESOLVED, C.SKIP, actor="bea", reason="why not", now=50.0)
+    assert refused.value.code == "last_stage"
+    hurried = machine.operate(last, UNRESOLVED, C.ADVANCE, actor="bea", reason="seen it", now=50.0).rollout
+    assert machine.step(hurried, UNRESOLVED, 51.0).rollout.phase is P.RUNNING
+    over = make_tally({"confirmed": 19, "unreached": 1})
+    assert machine.step(hurried, over, 52.0).rollout.phase is P.DONE
+
+
+@pytest.mark.parametrize("command", [C.ADVANCE, C.SKIP])
+def test_a_word_in_the_place_of_evidence_needs_a_reason(command: Command) -> None:
+    with pytest.raises(RequestError) as refused:
+        operate(in_phase(P.RUNNING), command, " ")
+    assert refused.value.code == "reason_needed"
+
+
+def test_a_stage_waits_for_those_who_try_again() -> None:
+    waits = machine.step(in_phase(P.RUNNING), make_tally({"confirmed": 19, "retrying": 1}), 50.0)
+    assert (waits.reason.code, waits.effects) == ("retrying", ())
+
+
+def test_a_failure_that_was_retried_still_halts_and_still_counts_for_passing() -> None:
+    rollout = in_phase(P.RUNNING)
+    tally = make_tally({"confirmed": 20, RETRIED: 1})
+    assert evidence.stage_bound(rollout, tally).failures == 1
+    assert evidence.halt_evidence(rollout, tally)[0].failures == 1
+    assert evidence.stage_counts(tally, 0).opened == evidence.opened(tally) == 20

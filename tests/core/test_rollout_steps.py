@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from orchestrator.core import ramp
 from orchestrator.core import rollout as machine
 from orchestrator.core.model import RELAPSED, HaltRule, Phase, Reason, Rollout, Stage, Tally, TallyKey
 from orchestrator.core.rollout import Decision, Offer, Open, Prepare, Recall, VoidQueued
@@ -295,3 +298,61 @@ def test_a_stage_takes_what_its_extended_predecessors_left() -> None:
         Stage(base=30, target=26),
         Stage(0, 0),
     )
+
+
+RAMP = ramp.Ramp(base=6, factor=2.0, cap=60, every_s=100.0)
+
+
+def test_a_ramp_holds_what_would_start_too_soon_and_says_until_when() -> None:
+    rollout = make_rollout(make_plan((20, REST), ramp=RAMP), 100)
+    first = step(rollout, {"pending": 20}, 1000.0)
+    assert answer(first) == ("offering", (Offer(1),))
+    after = machine.started(first.rollout, 1, 1000.0)
+    held = step(after, {"pending": 19, "offered": 1}, 1000.0)
+    assert (held.effects, held.wake_at) == ((), 1010.0)
+    assert held.reason == Reason("ramp", "9 devices wait for the ramp; 6 may start per minute")
+    assert step(after, {"pending": 19, "offered": 1}, 1010.0).effects == (Offer(1),)
+    assert step(after, {"pending": 19, "offered": 1}, 990.0).effects == ()  # a clock that was set back gives none away
+
+
+def test_each_stage_has_a_ramp_of_its_own_and_slots_still_count() -> None:
+    plan = make_plan((20, 60, REST), LIMITS, ramp=RAMP)
+    rollout = make_rollout(plan, 200, stage=1)
+    climbed = replace(rollout.stages[0], climb=ramp.Climb(0.0, 9, 5000.0))
+    rollout = replace(rollout, stages=(climbed, *rollout.stages[1:]))
+    tally = make_tally({"confirmed": 20}) + make_tally({"pending": 60}, stage=1)
+    decision = step(rollout, tally, 1000.0)
+    assert answer(decision) == ("offering", (Offer(1),))
+    full = make_tally({"confirmed": 20}) + make_tally({"pending": 50, "offered": 10}, stage=1)
+    assert step(rollout, full, 1000.0).reason.code == "slots_taken"
+
+
+def test_nothing_started_and_no_ramp_leave_a_stage_as_it_is() -> None:
+    for plan, count in ((make_plan(), 5), (make_plan(ramp=RAMP), 0)):
+        rollout = make_rollout(plan)
+        assert machine.started(rollout, count, 10.0) is rollout
+
+
+@given(
+    asks=st.lists(st.tuples(st.floats(-50.0, 300.0), st.integers(0, 40)), max_size=60),
+    base=st.integers(1, 50),
+    factor=st.sampled_from([1.0, 1.5, 3.0]),
+)
+def test_no_pattern_of_asking_starts_more_than_the_ramp_allows(
+    asks: list[tuple[float, int]], base: int, factor: float
+) -> None:
+    """Late joiners, clocks that are set back, and whoever asks how often: starts up to now fit below the rates."""
+    limit = ramp.Ramp(base, factor, base * 10, 60.0)
+    rollout = replace(make_rollout(make_plan((REST,), ramp=limit, in_flight=10**6), 10**6))
+    rollout = replace(rollout, stages=(replace(rollout.current, opened_at=0.0),))
+    now, latest, started = 0.0, 0.0, 0
+    for moves_s, joined in asks:
+        now += moves_s
+        latest = max(latest, now)
+        tally = make_tally({"pending": 10**6 + joined, "confirmed": 10**6})
+        rollout = replace(rollout, stages=(replace(rollout.current, target=2 * 10**6 + joined),))
+        offers = [effect.count for effect in step(rollout, tally, now).effects if isinstance(effect, Offer)]
+        rollout = machine.started(rollout, sum(offers), now)
+        started += sum(offers)
+    highest = min(base * factor ** int(latest // 60.0), limit.cap)
+    assert started <= (latest + max(ramp.BURST_S, 60.0 / base)) * highest / 60.0 + 1

@@ -7,14 +7,16 @@ from itertools import product
 import pytest
 
 from orchestrator.core import update
-from orchestrator.core.model import RELAPSED, Deadlines, TallyKey, Update, UpdateState
+from orchestrator.core.model import RELAPSED, RETRIED, Deadlines, TallyKey, Update, UpdateState
+from orchestrator.core.retry import Retry, RetryPolicy
 from orchestrator.core.update import TABLE, Context, Fact, FactKind, Ignored
 from tests.support.builders import make_update
 
 S, F = UpdateState, FactKind
 LIMITS = Deadlines(accept_s=1000.0, download_s=100.0, install_s=10.0, confirm_s=1.0)
 NOW = Context(LIMITS, stage=0, epoch=0)
-OF_THE_DAEMON = {F.OFFER, F.WITHDRAW, F.RECALL, F.UNANSWERED, F.SILENT, F.RETURN, F.SUPERSEDE}
+OF_THE_DAEMON = {F.OFFER, F.WITHDRAW, F.RECALL, F.UNANSWERED, F.SILENT, F.RETURN, F.SUPERSEDE, F.AGAIN}
+ANEW = {(state, F.AGAIN) for state in update.RETRIABLE} | {(S.RETRYING, F.RETURN), (S.REFUSED, F.RETURN)}
 
 
 def fact(kind: FactKind, **changes: int | str) -> Fact:
@@ -42,7 +44,7 @@ def test_every_pair_moves_as_the_table_says_or_is_ignored_with_a_reason(state: U
         assert after == Ignored("not_offered" if state is S.PENDING else "repeated")
     else:
         assert isinstance(after, Update)
-        assert (after.state, after.state_at, after.attempt) == (target, 5.0, 1)
+        assert (after.state, after.state_at, after.attempt) == (target, 5.0, 2 if (state, kind) in ANEW else 1)
 
 
 def test_the_ladder_holds_every_state_of_an_offered_device_once() -> None:
@@ -64,13 +66,109 @@ def test_every_state_counts_in_exactly_one_way() -> None:
     assert set(update.RESOLVED) == {S.CONFIRMED, *update.FAILURES}
 
 
-def test_nothing_leaves_a_failure_for_anything_else() -> None:
-    left = {target for state in update.FAILURES for target in TABLE[state].values()}
-    assert left <= update.FAILURES
+def test_only_a_person_leads_a_device_out_of_a_failure() -> None:
+    moves = [(kind, target) for state in update.FAILURES for kind, target in TABLE[state].items()]
+    assert {kind for kind, target in moves if target not in update.FAILURES} == {F.AGAIN}
+    assert {state for state, targets in TABLE.items() if F.AGAIN in targets} == update.RETRIABLE
 
 
 def test_only_superseding_is_final_for_every_fact() -> None:
-    assert {state for state, moves in TABLE.items() if not moves} == {S.SUPERSEDED, S.ROLLED_BACK}
+    assert {state for state, moves in TABLE.items() if not moves} == {S.SUPERSEDED}
+
+
+PASSING = Context(
+    LIMITS, 0, 0, RetryPolicy(transient=Retry(attempts=2, base_s=7.0, jitter=0.0), unexplained=Retry(1, 1.0))
+)
+
+
+@pytest.mark.parametrize("state", [S.OFFERED, S.ACCEPTED, S.DOWNLOADED, S.RECALLING])
+def test_a_failure_that_passes_is_tried_again_as_another_attempt(state: UpdateState) -> None:
+    before = make_update(state, begun=True, progress=40)
+    waits = update.apply(before, fact(F.FAILED, code="link_lost"), PASSING, 5.0)
+    assert isinstance(waits, Update)
+    assert (waits.state, waits.deadline_at, waits.code, waits.begun) == (S.RETRYING, 12.0, "link_lost", False)
+    assert update.contributions(waits) == (TallyKey(0, 0, "m1", S.RETRYING),)
+    assert update.silence(waits) is F.RETURN
+    back = update.apply(waits, Fact(F.RETURN), PASSING, 12.0)
+    assert isinstance(back, Update)
+    assert (back.state, back.attempt, back.progress, back.deadline_at) == (S.PENDING, 2, 0, None)
+
+
+@pytest.mark.parametrize("state", [S.INSTALLED, S.RUNNING, S.CONFIRMED])
+def test_once_installed_a_failure_that_passes_says_nothing_more(state: UpdateState) -> None:
+    after = update.apply(make_update(state, begun=True), fact(F.FAILED, code="link_lost"), PASSING, 5.0)
+    assert isinstance(after, Ignored) or after.state is state
+
+
+def test_any_other_failure_is_one_at_once() -> None:
+    after = update.apply(make_update(S.ACCEPTED), fact(F.FAILED, code="bad_hash"), PASSING, 5.0)
+    assert isinstance(after, Update)
+    assert after.state is S.FAILED
+
+
+def test_the_last_attempt_is_a_failure_whatever_the_reason() -> None:
+    last = make_update(S.ACCEPTED, attempt=2)
+    after = update.apply(last, Fact(F.FAILED, attempt=2, code="link_lost"), PASSING, 5.0)
+    assert isinstance(after, Update)
+    assert (after.state, after.deadline_at) == (S.FAILED, None)
+
+
+def test_a_failure_that_counts_may_still_be_tried_again_by_itself() -> None:
+    policy = Context(LIMITS, 0, 0, RetryPolicy(unexplained=Retry(attempts=2, base_s=7.0, jitter=0.0)))
+    failed = update.apply(make_update(S.RUNNING), fact(F.FAILED, code="self_test_crash"), policy, 5.0)
+    assert isinstance(failed, Update)
+    assert (failed.state, failed.deadline_at, update.silence(failed)) == (S.FAILED, 12.0, F.AGAIN)
+    again = update.apply(failed, Fact(F.AGAIN), policy, 12.0)
+    assert isinstance(again, Update)
+    assert (again.state, again.attempt, again.failed_epoch, again.deadline_at) == (S.PENDING, 2, 0, None)
+
+
+def test_a_refusal_of_the_token_gets_a_new_one_and_any_other_is_final() -> None:
+    stale = update.apply(make_update(S.OFFERED), fact(F.REFUSED, code="stale_seq"), PASSING, 5.0)
+    assert isinstance(stale, Update)
+    assert (stale.state, stale.deadline_at, update.silence(stale)) == (S.REFUSED, 12.0, F.RETURN)
+    assert stale.state in update.NEUTRAL
+    begun = update.apply(stale, fact(F.ACCEPTED), PASSING, 6.0)
+    assert isinstance(begun, Update)
+    assert (begun.state, begun.deadline_at) == (S.ACCEPTED, 106.0)
+    back = update.apply(stale, Fact(F.RETURN), PASSING, 12.0)
+    assert isinstance(back, Update)
+    assert (back.state, back.attempt) == (S.PENDING, 2)
+    final = update.apply(make_update(S.OFFERED), fact(F.REFUSED, code="wrong_hardware"), PASSING, 5.0)
+    assert isinstance(final, Update)
+    assert (final.state, final.deadline_at) == (S.REFUSED, None)
+
+
+def test_what_a_device_did_after_it_gave_up_counts() -> None:
+    waits = make_update(S.RETRYING, deadline_at=12.0)
+    for kind in (F.INSTALLED, F.CONFIRMED, F.RECALLED, F.ROLLED_BACK):
+        after = update.apply(waits, fact(kind), PASSING, 6.0)
+        assert isinstance(after, Update)
+        assert after.attempt == 1
+
+
+def test_another_attempt_by_a_person_keeps_the_failure_as_evidence() -> None:
+    failed = make_update(S.FAILED, stage=1, epoch=2, code="bad_hash")
+    again = update.apply(failed, Fact(F.AGAIN), NOW, 5.0)
+    assert isinstance(again, Update)
+    assert (again.state, again.attempt, again.failed_epoch) == (S.PENDING, 2, 2)
+    kept = TallyKey(2, 1, "m1", RETRIED)
+    assert update.contributions(again) == (TallyKey(2, 1, "m1", S.PENDING), kept)
+    assert update.contributions(again._replace(state=S.CONFIRMED, epoch=3)) == (TallyKey(3, 1, "m1", S.CONFIRMED), kept)
+
+
+def test_a_device_that_fails_twice_in_one_epoch_is_one_failure() -> None:
+    twice = make_update(S.FAILED, epoch=2, failed_epoch=2)
+    assert update.contributions(twice) == (TallyKey(2, 0, "m1", S.FAILED),)
+    later = update.contributions(twice._replace(epoch=3))
+    assert later == (TallyKey(3, 0, "m1", S.FAILED), TallyKey(2, 0, "m1", RETRIED))
+
+
+def test_another_attempt_after_a_relapse_keeps_the_epoch_of_the_relapse() -> None:
+    relapsed = make_update(S.ROLLED_BACK, epoch=0, relapsed_stage=3, relapsed_epoch=1)
+    again = update.apply(relapsed, Fact(F.AGAIN), NOW, 5.0)
+    assert isinstance(again, Update)
+    assert (again.relapsed_stage, again.failed_epoch) == (None, 1)
 
 
 @pytest.mark.parametrize("state", [S.INSTALLED, S.RUNNING, S.CONFIRMED, S.TOO_LATE, *sorted(update.FAILURES)])

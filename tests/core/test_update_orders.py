@@ -10,21 +10,24 @@ from hypothesis import strategies as st
 
 from orchestrator.core import evidence, update
 from orchestrator.core.model import Deadlines, TallyKey, Update, UpdateState
+from orchestrator.core.retry import Retry, RetryPolicy
 from orchestrator.core.update import Context, Fact, FactKind
 from tests.support.builders import make_plan, make_rollout, make_update
 
 S, F = UpdateState, FactKind
 SAID = [F.ACCEPTED, F.PROGRESS, F.DOWNLOADED, F.INSTALLED, F.RUNNING, F.CONFIRMED, F.FAILED, F.ROLLED_BACK]
 SAID += [F.REFUSED, F.RECALLED, F.TOO_LATE]
-DECIDED = [kind for kind in FactKind if kind not in SAID]
-CURRENT = Context(Deadlines(), stage=0, epoch=0)
-JUDGED = Context(Deadlines(), stage=1, epoch=0)
+PASSING = "link_lost"
+DECIDED = [kind for kind in FactKind if kind not in (*SAID, F.GAVE_UP)]
+RETRY = RetryPolicy(transient=Retry(attempts=3, base_s=60.0))
+CURRENT = Context(Deadlines(), stage=0, epoch=0, retry=RETRY)
+JUDGED = Context(Deadlines(), stage=1, epoch=0, retry=RETRY)
 
 said = st.builds(
     Fact,
     kind=st.sampled_from(SAID),
     attempt=st.just(1),
-    code=st.sampled_from(["", "no_space"]),
+    code=st.sampled_from(["", "hash_mismatch", PASSING]),
     rel=st.sampled_from([2, 2, 2, 1]),
     progress=st.integers(0, 100),
 )
@@ -72,8 +75,9 @@ def test_in_a_judged_stage_every_order_is_the_same_evidence(orders: tuple[list[F
 def test_one_failure_among_the_facts_is_the_end(facts: list[Fact]) -> None:
     failed = {F.FAILED, F.ROLLED_BACK}
     wrong = any(fact.kind in (F.RUNNING, F.CONFIRMED) and fact.rel != 2 for fact in facts)
+    final = any(fact.kind in failed and (fact.kind, fact.code) != (F.FAILED, PASSING) for fact in facts)
     end, _ = fold(facts)
-    assert (end.state in update.FAILURES) == (wrong or any(fact.kind in failed for fact in facts))
+    assert (end.state in update.FAILURES) == (wrong or final)
 
 
 @given(st.lists(st.one_of(said, decided), max_size=30), st.sampled_from([CURRENT, JUDGED]))
@@ -82,7 +86,7 @@ def test_failures_never_become_anything_else(facts: list[Fact], context: Context
     for fact in facts:
         after = update.apply(here, fact, context, 1.0)
         here = after if isinstance(after, Update) else here
-        now_failed = sum(key.state in update.FAILURES or key.state == "relapsed" for key in update.contributions(here))
+        now_failed = sum(key.state in update.FAILURES | evidence.EVENTS for key in update.contributions(here))
         assert failures <= now_failed <= 1
         failures = now_failed
 
@@ -96,4 +100,7 @@ def test_sums_of_changes_equal_the_recount(facts: list[Fact], context: Context) 
 @given(st.lists(st.one_of(said, decided), max_size=30))
 def test_whoever_holds_a_slot_has_a_deadline(facts: list[Fact]) -> None:
     here, _ = fold([Fact(F.WITHDRAW), Fact(F.OFFER), *facts])
-    assert (here.deadline_at is not None) == (here.state in update.IN_FLIGHT)
+    if here.deadline_at is None:
+        assert here.state not in update.IN_FLIGHT | {S.RETRYING}
+    else:
+        assert here.state in update.IN_FLIGHT | update.RETRIABLE | {S.RETRYING, S.REFUSED}

@@ -96,7 +96,7 @@ class ToyStore:
 
     def operate(self, command: Command) -> None:
         """Carry out a command of a person."""
-        self._carry_out(machine.operate(self.rollout, command, actor="ann", reason="because", now=self.now))
+        self._carry_out(machine.operate(self.rollout, self.tally, command, actor="ann", reason="because", now=self.now))
 
     def step(self, *, hearing: bool = True) -> bool:
         """Let evidence and time decide; says whether anything came of it."""

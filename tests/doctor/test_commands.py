@@ -109,6 +109,8 @@ def test_the_document_of_the_plugin_is_written_for_its_owner_alone(tmp_path: Pat
     assert result.exit_code == 0
     assert result.stdout.startswith(f"2 logins are in {out}, 1 of them without a password")
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
+    again = json.loads(ota("broker", "dynsec", "--credentials", file, "--out", out, "-o", "json").stdout)
+    assert again == {"file": str(out), "logins": 2, "without_password": 1}
     written = json.loads(out.read_text())
     assert [client["username"] for client in written["clients"]] == [dynsec.DAEMON, "dev-a"]
     assert "hunter2" not in out.read_text()

@@ -7,7 +7,7 @@ import pytest
 from orchestrator.core.ceiling import Ceiling
 from orchestrator.core.model import Rollout, UpdateState
 from orchestrator.core.rollout import Command
-from orchestrator.engine import effects, views
+from orchestrator.engine import effects, explain, views
 from orchestrator.ports import Tx
 from orchestrator.wire.report import Hello, Kind
 from tests.support.builders import REST, make_plan
@@ -135,7 +135,7 @@ async def test_explain_says_that_the_ceiling_holds(it: Plant) -> None:
     await it.advance(rollout)
 
     told = await it.store.read(
-        lambda tx: views.explain_rollout(tx, "spring", it.clock(), hearing=it.hearing(), limits=LIMITS)
+        lambda tx: explain.explain_rollout(tx, "spring", it.clock(), hearing=it.hearing(), limits=LIMITS)
     )
     assert (told["code"], told["wake_at"]) == ("ceiling", it.conductor._wake_at[rollout.id])
     assert told["because"] == "waits for the ceiling: 6 of 30 devices per hour; room in 12 min"

@@ -35,10 +35,20 @@ async def ask(engine: Plant, rollout: Rollout, what: Command = START, audience: 
     return await engine.store.read(lambda tx: approvals.wanted(tx, rollout, what, audience, Rules(**rules)))
 
 
-async def test_only_starts_and_resumes_ever_ask(engine: Plant) -> None:
+async def test_only_what_goes_on_against_evidence_ever_asks(engine: Plant) -> None:
     draft = await engine.create()
     hot = replace(draft, plan=replace(draft.plan, urgency=Urgency.EMERGENCY), phase=Phase.HALTED)
-    assert {what for what in Command if await ask(engine, hot, what)} == {START, RESUME}
+    assert {what for what in Command if await ask(engine, hot, what)} == {START, RESUME, Command.ADVANCE, Command.SKIP}
+
+
+async def test_passing_a_stage_on_a_word_asks_one_for_that_stage_alone(engine: Plant) -> None:
+    rollout = await engine.running(make_plan((2, 3, 5)))
+    found: Ask = await ask(engine, rollout, Command.SKIP)
+    assert (found.matter, found.need.approvals) == (Matter.SKIP, 1)
+    assert found.need.because == "stage 1 would pass on a person's word, without the rest of its evidence"
+    later: Ask = await ask(engine, replace(rollout, stage=1), Command.SKIP)
+    other: Ask = await ask(engine, rollout, Command.ADVANCE)
+    assert len({found.digest, later.digest, other.digest}) == 3
 
 
 async def test_an_emergency_asks_two(engine: Plant) -> None:
@@ -54,6 +64,13 @@ async def test_an_audience_that_was_not_counted_is_everybody(engine: Plant) -> N
     assert "reaches 100% of the fleet" in found.need.because
 
 
+async def test_an_open_cohort_may_become_everybody(engine: Plant) -> None:
+    draft = await engine.create()
+    opened = replace(draft, plan=replace(draft.plan, open_cohort=True))
+    found: Ask = await ask(engine, opened, audience=1, approve_above=0.5)
+    assert "reaches 100% of the fleet" in found.need.because
+
+
 async def test_the_digest_binds_plan_devices_and_where_the_rollout_stands(engine: Plant) -> None:
     draft = await engine.create()
     first: Ask = await ask(engine, draft, approve_above=0.1)
@@ -61,10 +78,12 @@ async def test_the_digest_binds_plan_devices_and_where_the_rollout_stands(engine
     others = [
         await ask(engine, replace(draft, plan=replace(draft.plan, in_flight=7)), approve_above=0.1),
         await ask(engine, replace(draft, version=draft.version + 1), approve_above=0.1),
+        await ask(engine, replace(draft, moved_at=draft.moved_at + 1), approve_above=0.1),
+        await ask(engine, replace(draft, stage=1), approve_above=0.1),
         await ask(engine, draft, audience=9, approve_above=0.1),
         await ask(engine, replace(draft, phase=Phase.HALTED), RESUME),
     ]
-    assert len({first.digest, *(item.digest for item in others)}) == 5
+    assert len({first.digest, *(item.digest for item in others)}) == 7
 
 
 async def test_the_audience_is_what_the_cohort_would_be(engine: Plant) -> None:

@@ -122,8 +122,6 @@ async def test_a_large_stage_is_opened_in_pieces_of_bulk_work(it: Plant, monkeyp
     monkeypatch.setattr("orchestrator.engine.conductor.CHUNK", 4)
     await it.enrol(11)
     rollout = await it.running(make_plan((REST,), in_flight=1))
-    ranks = await it.store.read(lambda tx: [tx.highest_rank(rollout.id)])
-    assert ranks != [-1]
     assert await it.states(rollout) == {"offered": 1, "pending": 10}
 
 

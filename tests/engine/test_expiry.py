@@ -88,3 +88,15 @@ async def test_it_looks_again_after_every_pause() -> None:
     with pytest.raises(asyncio.CancelledError):
         await watch.run(60.0, sleep)
     assert (len(looks), pauses) == (3, [60.0] * 3)
+
+
+async def test_what_changed_is_looked_at_alone_and_at_once() -> None:
+    clock = Clock()
+    keys, broker = _Source(Expiry("key k1", clock() + 400 * DAY_S)), _Source(Expiry("broker", clock() + 90 * DAY_S))
+    watch = ExpiryWatch({"keys": keys, "broker": broker}, clock)
+    assert await looked(watch) == []
+    keys.found, broker.found = [Expiry("key k2", clock() + 6 * DAY_S)], []
+    with capture_logs() as logs:
+        await watch.look_at("keys")
+    assert [(line["event"], line["what"]) for line in logs] == [("expiry.near", "key k2")]
+    assert [item.name for item in watch.found] == ["key k2", "broker"]

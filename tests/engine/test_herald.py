@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from orchestrator import verifier
 from orchestrator.adapters.signers import FileSigner
 from orchestrator.core.rollout import Command
-from orchestrator.engine.herald import Herald, HeraldSettings, Keys
+from orchestrator.engine.herald import Herald, HeraldSettings, Keys, _bounds
+from orchestrator.errors import UnavailableError
 from orchestrator.verifier import BEAT, Device, PublicKey, take_beat
 from orchestrator.wire import topics
 from tests.support.builders import REST, make_plan
@@ -15,6 +19,18 @@ from tests.support.factory import DEPLOYMENT, Plant, make_verifier
 
 BEAT_KEY = FileSigner(ec.derive_private_key(15, ec.SECP256R1()))
 SETTINGS = HeraldSettings(DEPLOYMENT, every_s=100, lifetime_s=1000)
+
+
+class Stuck:
+    """The beat key in a token that is away."""
+
+    kid = BEAT_KEY.kid
+    away = True
+
+    def sign(self, data: bytes) -> bytes:
+        if self.away:
+            raise UnavailableError("the token is away", code="token_away")
+        return BEAT_KEY.sign(data)
 
 
 def herald(it: Plant, *, mute: bool = False) -> Herald:
@@ -71,3 +87,47 @@ async def test_the_floor_lies_under_what_is_good_and_over_what_a_halt_made_void(
     it.clock.advance(100)
     await says.say_if_due()
     assert heard(it).floor == 4
+
+
+async def test_what_is_being_signed_lies_over_the_floor(it: Plant) -> None:
+    """Its numbers are taken, but its tokens are not stored yet."""
+    await it.enrol(3)
+    rollout = await it.running(make_plan((REST,)))
+    orders, numbers = await it.write(lambda tx: it.sealer._take(tx, 1))
+    await herald(it).say_if_due()
+    signed = it.sealer._sign_all(orders, numbers, it.keyring.standing(verifier.TRIGGER))
+    await it.write(lambda tx: it.sealer._keep(tx, signed, set()))
+    floor = heard(it).floor
+    for parcel in await it.parcels(rollout):
+        device = replace(make_verifier(parcel.device_id), floor=floor)
+        assert verifier.verify(parcel.token.encode(), device, int(it.clock())).kind == "install"
+
+
+async def test_what_older_keys_signed_does_not_hold_the_floor_down(it: Plant) -> None:
+    await it.enrol(2)
+    await it.running(make_plan((REST,)))
+    await it.send()
+    await it.write(lambda tx: tx.add_keyset(2, b"two", it.clock()))
+    seq, floor = await it.store.read(lambda tx: _bounds(tx, 2, it.clock()))
+    assert (seq, floor) == (0, 1)
+
+
+async def test_keysets_are_not_said_again_and_again_while_no_beat_can_be_signed(it: Plant) -> None:
+    await it.write(lambda tx: tx.add_keyset(2, b"two", 0.0))
+    signer = Stuck()
+    keys = Keys(1, signer)
+    says = Herald(it.store, it.bus, SETTINGS, lambda: keys, it.clock)
+    for _ in range(3):
+        with pytest.raises(UnavailableError):
+            await says.say_if_due()
+    assert [topic for topic, _, _ in it.bus.published] == ["ota/v1/keys/2"]
+    signer.away = False
+    assert await says.say_if_due()
+    assert [topic for topic, _, _ in it.bus.published] == ["ota/v1/keys/2", topics.BEAT]
+
+
+async def test_a_clock_that_is_set_back_does_not_silence_it(it: Plant) -> None:
+    says = herald(it)
+    await says.say_if_due()
+    it.clock.advance(-5000)
+    assert await says.say_if_due()

@@ -247,8 +247,10 @@ class Shelf:
     artifacts: list[Artifact] = field(default_factory=list)
     imported: set[tuple[str, str]] = field(default_factory=set)
     conflict: OrchestratorError | None = None
+    actors: list[str] = field(default_factory=list)
 
-    async def register(self, artifact: Artifact) -> bool:
+    async def register(self, artifact: Artifact, actor: str) -> bool:
+        self.actors.append(actor)
         if self.conflict is not None:
             raise self.conflict
         new = artifact.sha256 not in {known.sha256 for known in self.artifacts}
@@ -310,8 +312,9 @@ async def test_import_one_registers_and_says_so(folder: Folder, shelf: Shelf) ->
     importer = _importer(folder, shelf)
     with capture_logs() as logs:
         first = await importer.import_one(uri)
-        again = await importer.import_one(uri)
+        again = await importer.import_one(uri, "ann")
     assert first == again
+    assert shelf.actors == ["orchestrator", "ann"]
     assert shelf.artifacts == [first]
     assert _events([dict(log) for log in logs], "uri", "new") == [
         ("artifact.imported", uri, True),

@@ -141,7 +141,7 @@ def test_roots_that_have_expired_count_for_what_was_taken_and_not_for_the_new() 
     held = provisioned(1, FIRST, roots=roots)
     assert ring(held, [(2, lines)]).epoch == 2
     with pytest.raises(TrustError, match="key_expired"):
-        ring(held).take(lines)
+        ring(held).judge(lines)
 
 
 def test_the_first_that_fits_signs_and_its_successor_goes_on() -> None:

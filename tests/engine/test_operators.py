@@ -100,7 +100,7 @@ async def test_what_does_not_exist_and_what_does(store: SqlStore) -> None:
         with pytest.raises(NotFoundError):
             await write(store, work)
     await add(store, "ann")
-    for name in ("ann", "operator"):
+    for name in ("ann", "operator", "orchestrator"):
         with pytest.raises(ConflictError, match="exists"):
             await add(store, name)
 
@@ -133,8 +133,36 @@ async def test_nobody_gets_round_two_persons_by_tokens_or_removals(store: SqlSto
     assert isinstance(issue, Proposal)
     assert isinstance(remove, Proposal)
     assert len(await store.read(lambda tx: tx.tokens())) == 2
-    # Whoever may neither approve nor manage is of no account here.
-    assert isinstance(await add(store, "viewer", Role.VIEWER, Role.OPERATOR, wish=ann), Issued)
+    # Whoever only reads is of no account here.
+    assert isinstance(await add(store, "viewer", Role.VIEWER, wish=ann), Issued)
+    assert isinstance(await write(store, lambda tx: operators.issue(tx, "viewer", 9, ann, RULES, NOW)), Issued)
+
+
+async def test_nobody_invents_a_person_who_proposes_or_takes_the_place_of_one(store: SqlStore) -> None:
+    """Alone, an admin who holds the token of an operator could propose as that one and approve as themselves."""
+    await add(store, "dee", Role.OPERATOR)
+    for name in ("ann", "ben"):
+        await add(store, name, Role.ADMIN)
+    ann = Wish(Caller("ann", "ann", frozenset({Role.ADMIN})))
+    ghost = await add(store, "ghost", Role.VIEWER, Role.OPERATOR, wish=ann)
+    stolen = await write(store, lambda tx: operators.issue(tx, "dee", 9, ann, RULES, NOW))
+    for waits in (ghost, stolen):
+        assert isinstance(waits, Proposal)
+        assert waits.text.endswith("whoever holds its token speaks for that person")
+    assert len(await store.read(lambda tx: tx.tokens())) == 3
+    # To take away what only proposes opens no way round.
+    assert await write(store, lambda tx: operators.remove(tx, "dee", ann, RULES, NOW)) is None
+
+
+async def test_an_approval_binds_how_long_the_token_works(store: SqlStore) -> None:
+    for name in ("ann", "ben"):
+        await add(store, name, Role.ADMIN)
+    ann = Wish(Caller("ann", "ann", frozenset({Role.ADMIN})))
+    waits: Proposal = await add(store, "cleo", wish=ann, days=1)
+    assert "with a token of 1 days" in waits.text
+    ben = Caller("ben", "ben", frozenset({Role.APPROVER}))
+    await write(store, lambda tx: approvals.vote(tx, waits.id, ben, "for a day", NOW, approves=True))
+    assert isinstance(await add(store, "cleo", wish=ann, days=365), Proposal)
 
 
 async def test_the_glass_breaks_at_the_socket_alone(store: SqlStore) -> None:

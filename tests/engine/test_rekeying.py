@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,9 +16,10 @@ from orchestrator.core.rollout import Command
 from orchestrator.core.trigger import keyset_claims
 from orchestrator.engine import approvals
 from orchestrator.engine.approvals import Rules, Wish
+from orchestrator.engine.footing import footing_of
 from orchestrator.engine.keyring import Keyring
 from orchestrator.engine.rekeying import take_keyset
-from orchestrator.errors import TrustError
+from orchestrator.errors import ConflictError, RequestError, TrustError
 from orchestrator.ports import DeliveryKind, DeliveryState
 from orchestrator.ports.operators import Operator
 from orchestrator.verifier import KEYS as ROOT
@@ -135,6 +138,7 @@ async def test_nothing_is_signed_under_old_keys_once_new_ones_are_stored(it: Pla
 
 async def test_after_a_restart_the_chain_is_followed_again(it: Plant, keyring: Keyring) -> None:
     await take(it, keyring, second())
+    assert await it.store.read(lambda tx: tx.footing()) == footing_of(keyring.keyset)
     stored = await it.store.read(lambda tx: tx.keysets())
     again = Keyring(Keyset(DEPLOYMENT, 1, FIRST, 1, 1), stored, [TRIGGER_KEY, NEXT_KEY], it.clock)
     assert (again.epoch, again.standing(TRIGGER).signer) == (2, NEXT_KEY)
@@ -166,3 +170,47 @@ async def test_another_person_must_approve(it: Plant, keyring: Keyring) -> None:
     number = caught.value.proposal.id
     await it.write(lambda tx: approvals.vote(tx, number, bob, "this one", now, approves=True))
     assert (await take(it, keyring, second())).ep == 2
+
+
+async def test_a_root_key_that_ends_while_its_keyset_is_stored_does_not_strand_the_daemon(it: Plant) -> None:
+    ending = {**FIRST, ROOT_KEY.kid: replace(FIRST[ROOT_KEY.kid], exp=int(it.clock()) + 5)}
+    it.keyring = Keyring(Keyset(DEPLOYMENT, 1, ending, 1, 1), (), [TRIGGER_KEY, NEXT_KEY], it.clock)
+    it.store.breaks = lambda: it.clock.advance(10)
+    assert (await take(it, it.keyring, second())).ep == 2
+    assert it.keyring.standing(TRIGGER).signer is NEXT_KEY
+    with pytest.raises(TrustError, match="wrong_version"):
+        it.keyring.judge(second())
+
+
+async def test_a_daemon_that_was_given_the_new_document_too_early_says_so(it: Plant, keyring: Keyring) -> None:
+    early = Keyring(keyring.judge(second()), (), [NEXT_KEY], it.clock)
+    with pytest.raises(TrustError, match=r"name the document of the keyset before it.*--accept-keyset 1`"):
+        await take(it, early, second())
+
+
+async def test_a_keyset_under_which_nothing_can_be_signed_is_taken_on_a_persons_word_alone(it: Plant) -> None:
+    ring = it.keyring = Keyring(Keyset(DEPLOYMENT, 1, FIRST, 1, 1), (), [TRIGGER_KEY], it.clock)
+    with pytest.raises(ConflictError, match=rf"configure the private key of {NEXT_KEY.kid}.*--next.*--force") as error:
+        await take(it, ring, second())
+    assert error.value.code == "no_trigger_key"
+    silent = Wish(ADMIN.caller, " ")
+    with pytest.raises(RequestError, match="needs a --reason"):
+        await take_keyset(it.store, ring, second(), silent, Rules(), it.clock, force=True)
+    assert (ring.epoch, await it.store.read(lambda tx: tx.keysets())) == (1, [])
+    assert (await take_keyset(it.store, ring, second(), ADMIN, Rules(), it.clock, force=True)).ep == 2
+    entry = (await it.store.read(lambda tx: tx.audit_entries(0, 100)))[-1]
+    assert (entry.action, json.loads(entry.detail)["reason"]) == ("keyset.taken", ADMIN.reason)
+    assert json.loads(entry.detail)["forced"].startswith("No trigger key at hand is good under keyset 2")
+
+
+async def test_approving_a_keyset_is_not_approving_that_it_is_forced(it: Plant) -> None:
+    for name in ("bob", "cleo"):
+        await it.write(lambda tx, name=name: tx.add_operator(Operator(name, name, (Role.APPROVER,), it.clock())))
+    mute = Keyring(Keyset(DEPLOYMENT, 1, FIRST, 1, 1), (), [TRIGGER_KEY], it.clock)
+    with pytest.raises(ApprovalNeededError) as forced:
+        await take_keyset(it.store, mute, second(), ADMIN, Rules(), it.clock, force=True)
+    assert "under which no trigger can be signed" in forced.value.proposal.text
+    able = Keyring(Keyset(DEPLOYMENT, 1, FIRST, 1, 1), (), [NEXT_KEY], it.clock)
+    with pytest.raises(ApprovalNeededError) as plain:
+        await take(it, able, second())
+    assert plain.value.proposal.id != forced.value.proposal.id

@@ -76,11 +76,9 @@ async def submit(engine: Plant, lines: bytes, keyset: Keyset = KEYSET) -> dict[s
     return await warrants.submit(engine.store, keyset, "spring", lines, "ann", engine.clock)
 
 
-async def start(engine: Plant, wish: Wish = ROOT) -> Any:
+async def start(engine: Plant, wish: Wish = ROOT, what: Command = Command.START) -> Any:
     keyring = Keyring(KEYSET, (), [TRIGGER_KEY], engine.clock)
-    return await approvals.command(
-        engine.conductor, engine.store, keyring, Rules(), engine.clock, "spring", Command.START, wish
-    )
+    return await approvals.command(engine.conductor, engine.store, keyring, Rules(), engine.clock, "spring", what, wish)
 
 
 async def test_a_draft_names_the_rollout_its_statements_and_its_devices(engine: Plant) -> None:
@@ -143,6 +141,7 @@ async def test_what_is_no_warrant_for_it(
     with pytest.raises(TrustError) as caught:
         await submit(engine, signed(await draft(engine) | changes, signers))
     assert caught.value.code == code
+    assert "; " in caught.value.message  # what to do next
     assert await engine.store.read(lambda tx: tx.warrant(1)) is None
 
 
@@ -179,6 +178,39 @@ async def test_a_later_warrant_takes_the_place_of_the_first(engine: Plant) -> No
     second = signed(await draft(engine) | {"most": 20})
     await submit(engine, second)
     assert await engine.store.read(lambda tx: tx.warrant(1)) == second
+
+
+async def test_a_draft_for_one_that_runs_names_its_whole_cohort(engine: Plant) -> None:
+    """Also those that run the release by now: the warrant must not be one for fewer than were taken in."""
+    await submit(engine, signed(await draft(engine)))
+    await start(engine)
+    await sealed(engine)
+    rollout = await engine.rollout(1)
+    await engine.confirm((await engine.updates(rollout))[:4])
+    claims = await draft(engine)
+    assert claims["most"] == 10
+    await submit(engine, signed(claims))
+
+
+async def test_a_later_warrant_for_fewer_than_were_taken_in_is_refused(engine: Plant) -> None:
+    first = signed(await draft(engine))
+    await submit(engine, first)
+    await start(engine)
+    await sealed(engine)
+    with pytest.raises(ConflictError) as caught:
+        await submit(engine, signed(await draft(engine) | {"most": 9}))
+    assert caught.value.code == "warrant_exceeded"
+    assert await engine.store.read(lambda tx: tx.warrant(1)) == first
+
+
+async def test_a_pause_before_the_cohort_is_known_passes_no_warrant_by(engine: Plant) -> None:
+    await submit(engine, signed(await draft(engine)))
+    await start(engine)
+    await engine.conductor.command("spring", Command.PAUSE, actor="ann", reason="")
+    await engine.enrol(1, prefix="late")
+    with pytest.raises(ConflictError) as caught:
+        await start(engine, what=Command.RESUME)
+    assert caught.value.code == "warrant_exceeded"
 
 
 async def sealed(engine: Plant) -> list[bytes]:
@@ -232,3 +264,53 @@ async def test_a_warrant_raises_the_ceiling_of_its_rollout_alone(engine: Plant) 
         return allowance.room(tx, limits, 0.0, allowance.warranted(tx, tx.rollout_named(name))).devices
 
     assert await engine.store.read(lambda tx: [room(tx, name) for name in ("spring", "calm")]) == [10, 2]
+
+
+async def test_without_a_good_warrant_nothing_is_sealed_that_devices_would_refuse(engine: Plant) -> None:
+    """A refusal would be the device's last word in this rollout; an offer that waits is not."""
+    await submit(engine, signed(await draft(engine)))
+    await start(engine)
+    second = replace(KEYSET, ep=2)
+    engine.keyring = Keyring(second, (), [TRIGGER_KEY], engine.clock)
+    assert await sealed(engine) == []
+    rollout = await engine.rollout(1)
+    assert await engine.states(rollout) == {"offered": 10}
+    await submit(engine, signed(await draft(engine, keyset=second)), second)
+    bundles = await sealed(engine)
+    assert len(bundles) == 10
+    for bundle in bundles:
+        name = claims_of(bundle)["aud"][0].removeprefix("d:")
+        device = replace(make_verifier(name), keys=KEYSET.keys, need_cosign=2, ep=2)
+        assert verifier.verify(bundle, device, int(engine.clock())).kind == "install"
+
+
+async def test_a_trigger_ends_with_its_warrant(engine: Plant) -> None:
+    claims = await draft(engine)
+    await submit(engine, signed(claims | {"exp": int(engine.clock()) + 600}))
+    await start(engine)
+    for bundle in await sealed(engine):
+        assert claims_of(bundle)["exp"] == int(engine.clock()) + 570
+    rollout = await engine.rollout(1)
+    assert {item.expires_at for item in await engine.parcels(rollout)} == {engine.clock() + 570}
+    engine.clock.advance(570)
+    await engine.dispatch()
+    await engine.seal()
+    assert [item.state for item in await engine.parcels(rollout)] == [DeliveryState.VOID] * 20
+
+
+async def test_a_refusal_says_what_to_do_about_it(engine: Plant) -> None:
+    stranger = FileSigner(ec.derive_private_key(99, ec.SECP256R1()))
+    said = {}
+    for name, lines in {
+        "stranger": signed(await draft(engine), (ANN_KEY, stranger)),
+        "changed": signed(await draft(engine))[:-4] + b"AAAA",
+        "nonsense": b"x",
+    }.items():
+        with pytest.raises(TrustError) as caught:
+            await submit(engine, lines)
+        said[name] = caught.value.message.rpartition("; ")[2]
+    assert said == {
+        "stranger": "`ota keys list` shows them",
+        "changed": "copy the file once more, or sign it again",
+        "nonsense": "draft it anew with `ota warrant draft`, and let cosigners sign that",
+    }

@@ -269,6 +269,28 @@ def test_the_wrong_model_is_refused(issuer: Issuer, good: Build) -> None:
     assert report.code == "wrong_hardware"
 
 
+@pytest.mark.parametrize(
+    ("behaviour", "code"),
+    [
+        ({"battery_pct": (29, 29), "least_battery_pct": 30}, "low_battery"),
+        ({"slot_bytes": 1000}, "too_large"),
+        ({"battery_pct": (30, 30), "least_battery_pct": 30}, ""),
+        ({"slot_bytes": 10**9}, ""),
+    ],
+)
+def test_a_device_checks_its_condition_itself(
+    issuer: Issuer, good: Build, behaviour: dict[str, Any], code: str
+) -> None:
+    bench = Bench(profile_with(issuer, **behaviour), good)
+    before = bench.unit.flash.component
+    (report,) = bench.command(issuer.install(D, good))
+    assert (report.kind, report.code) == ((Kind.REFUSED, code) if code else (Kind.ACCEPTED, ""))
+    if code:
+        assert (bench.unit.phase, bench.unit.flash.component) == (Phase.IDLE, before)
+        assert report.facts == bench.unit.hello.facts == bench.unit.facts
+        assert decode_report(encode(report), D) == report
+
+
 @pytest.mark.parametrize("phase", [Phase.INSTALLING, Phase.TESTING])
 def test_a_device_that_installs_or_tests_is_busy(issuer: Issuer, good: Build, phase: Phase) -> None:
     bench = Bench(profile_with(issuer), good)

@@ -29,12 +29,13 @@ from orchestrator.core.trigger import statement_claims
 from orchestrator.engine import operations
 from orchestrator.engine.conductor import Conductor
 from orchestrator.engine.dispatcher import Dispatcher
+from orchestrator.engine.folding import Recorded
 from orchestrator.engine.hearing import Hearing
 from orchestrator.engine.keyring import Keyring, Standing
 from orchestrator.engine.operations import NewDevice
 from orchestrator.engine.polling import Answer, give, look
 from orchestrator.engine.recorder import Recorder, RecorderSettings
-from orchestrator.engine.recording import Batch, Recorded, record
+from orchestrator.engine.recording import Batch, record
 from orchestrator.engine.sealer import Sealer, SealerSettings
 from orchestrator.ports import DeliveryKind, Lane, Parcel, Signer, Tx
 from orchestrator.verifier import ARTIFACT, TRIGGER, PublicKey

@@ -117,7 +117,7 @@ class Daemon:
 
 
 @asynccontextmanager
-async def daemon(config: Path, **environ: str) -> AsyncIterator[Daemon]:
+async def daemon(config: Path, *options: str, **environ: str) -> AsyncIterator[Daemon]:
     """Run `ota serve`; it is killed at the end if it still runs."""
     address = config.parent / f"notify-{config.stem}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
@@ -125,7 +125,7 @@ async def daemon(config: Path, **environ: str) -> AsyncIterator[Daemon]:
         notify.bind(str(address))
         variables = {name: text for name, text in os.environ.items() if not name.startswith("OTA_")}
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "orchestrator", "serve", "--config", str(config)),
+            *(sys.executable, "-m", "orchestrator", "serve", "--config", str(config), *options),
             env=variables | {"NOTIFY_SOCKET": str(address)} | environ,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

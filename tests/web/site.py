@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,11 +83,19 @@ class Site:
         assert answer.status_code == 201
         self.tokens |= answer.json()["tokens"]
 
-    def put_image(self, data: bytes, *, rel: int = 2, hardware: tuple[str, ...] = ("m1",), name: str = "fw.bin") -> str:
+    def put_image(
+        self,
+        data: bytes,
+        *,
+        rel: int = 2,
+        hardware: tuple[str, ...] = ("m1",),
+        name: str = "fw.bin",
+        leaves: tuple[int, ...] = (),
+    ) -> str:
         """Write an image and its signed statement, and return its address."""
         path = self.folder / name
         path.write_bytes(data)
-        Path(f"{path}.statement").write_bytes(statement(data, rel, hardware))
+        Path(f"{path}.statement").write_bytes(statement(data, rel, hardware, leaves))
         return path.as_uri()
 
     async def release(self, data: bytes = b"image" * 1000, *, rel: int = 2) -> str:
@@ -106,9 +115,10 @@ class Site:
         await self.plant.conductor.advance(started.json()["id"])
 
 
-def statement(data: bytes, rel: int, hardware: tuple[str, ...]) -> bytes:
+def statement(data: bytes, rel: int, hardware: tuple[str, ...], leaves: tuple[int, ...] = ()) -> bytes:
     """Return the signed statement of an image."""
-    artifact = make_artifact(rel, hardware, size_bytes=len(data), sha256=encode64(hashlib.sha256(data).digest()))
+    sha256 = encode64(hashlib.sha256(data).digest())
+    artifact = make_artifact(rel, hardware, size_bytes=len(data), sha256=sha256, leaves=leaves)
     signed = signing_input(TokenType.ARTIFACT, ARTIFACT_KEY.kid, statement_claims(artifact, issued_at=1_700_000_000))
     return assemble(signed, ARTIFACT_KEY.sign(signed))
 
@@ -150,8 +160,9 @@ def _context(engine: Plant, sources: tuple[ArtifactSource, ...]) -> Context:
 
 
 def _registry(engine: Plant) -> Registry:
-    async def register(artifact: Any) -> bool:
-        return await engine.store.transact(Lane.OPERATOR, lambda tx: register_artifact(tx, artifact, engine.clock()))
+    async def register(artifact: Any, actor: str) -> bool:
+        work = partial(register_artifact, artifact=artifact, now=engine.clock(), actor=actor)
+        return await engine.store.transact(Lane.OPERATOR, work)
 
     async def known(_uri: str, _etag: str) -> bool:
         return False

@@ -100,8 +100,9 @@ async def test_a_token_that_is_sent_counts_and_a_wrong_one_is_refused(tmp_path: 
         token = await web.operator("ann", Role.VIEWER)
         answer = await http.get("/api/v1/operators", headers={"Authorization": f"Bearer {token}"})
         assert problem(answer) == (403, "not_permitted")
-        wrong = await http.get("/api/v1/operators", headers={"Authorization": "Bearer wrong"})
-        assert problem(wrong) == (401, "unauthorised")
+        for wrong in ("Bearer wrong", "Bearer " + "x" * 200, "Bearer", "Basic eA==", ""):
+            answer = await http.get("/api/v1/operators", headers={"Authorization": wrong})
+            assert problem(answer) == (401, "unauthorised")
 
 
 async def test_the_glass_is_broken_here_and_another_person_must_look(tmp_path: Path) -> None:
@@ -115,9 +116,15 @@ async def test_the_glass_is_broken_here_and_another_person_must_look(tmp_path: P
         viewer = await web.operator("vic", Role.OPERATOR)
         refused = await http.post(start, json={"break_glass": "x"}, headers={"Authorization": f"Bearer {viewer}"})
         assert problem(refused) == (403, "not_local")
+        assert problem(await http.post(start, json={"break_glass": " "})) == (409, "approval_needed")
+        waiting = (await web.ops("GET", "/approvals")).json()["proposals"]
         done = await http.post(start, json={"break_glass": "the bridge burns"})
         assert (done.status_code, done.json()["phase"]) == (200, "preparing")
-        (review,) = (await web.ops("GET", "/approvals")).json()["reviews"]
+        found = (await web.ops("GET", "/approvals")).json()
+        assert [item["state"] for item in waiting] == ["proposed"] * len(waiting) != []
+        assert [item["state"] for item in found["proposals"]] == ["void"] * len(waiting)
+        (review,) = found["reviews"]
+        assert done.json()["review"] == review["id"]
         assert (review["actor"], review["reason"], review["object"]) == ("root@local", "the bridge burns", "spring")
         close = f"/reviews/{review['id']}/close"
         assert problem(await web.ops("POST", close, {"reason": "mine"})) == (403, "own_review")

@@ -145,6 +145,59 @@ async def test_a_rejection_ends_it(web: Site) -> None:
     assert await waits(web) == number + 1
 
 
+async def test_who_approved_may_reject_it_later(web: Site) -> None:
+    number = await waits(web)
+    await say(web, "ben", number)
+    assert (await say(web, "ben", number, "reject")).json()["state"] == "rejected"
+    assert await waits(web) == number + 1
+
+
+async def test_an_account_that_is_another_persons_now_votes_for_that_one(web: Site) -> None:
+    number = (await web.ops("POST", START, {})).json()["proposal"]
+    await say(web, "ben", number)
+    await web.plant.store.transact(Lane.OPERATOR, lambda tx: tx.remove_operator("ben"))
+    web.tokens["ben"] = await web.operator("ben", Role.APPROVER, person="dee")
+    assert (await say(web, "ben", number)).json()["state"] == "proposed"
+    assert (await say(web, "cleo", number)).json()["state"] == "approved"
+
+
+async def test_a_vote_that_was_lost_is_on_record(web: Site) -> None:
+    await say(web, "ben", await waits(web))
+    await web.plant.store.transact(Lane.OPERATOR, lambda tx: tx.remove_operator("ben"))
+    for _ in range(2):
+        await waits(web)
+    entries = await web.plant.store.read(lambda tx: tx.audit_entries(0, 1000))
+    assert [item.action for item in entries].count("approval.proposed") == 2
+
+
+async def test_an_admin_alone_is_not_two_persons(web: Site) -> None:
+    """Neither by an operator whom they invent nor by a token of one who is there."""
+    boss = await web.operator("boss", Role.ADMIN)
+    ghost = {"name": "ghost", "person": "ghost", "roles": ["operator"]}
+    for path, body in (("/operators", ghost), ("/operators/ann/tokens", {})):
+        answer = await web.ops("POST", path, body, token=boss)
+        assert problem(answer) == (409, "approval_needed")
+        number = answer.json()["proposal"]
+        own = await web.ops("POST", f"/approvals/{number}/approve", {"reason": "x"}, token=boss)
+        assert problem(own) == (403, "own_proposal")
+
+
+async def test_a_pause_while_the_cohort_is_counted_lets_nobody_in_unseen(web: Site) -> None:
+    few = PLAN | {"name": "few", "target": {"groups": ["few"]}}
+    body = [{"id": f"f{at}", "model": "m1", "groups": ["few"]} for at in range(20)]
+    await web.ops("POST", "/devices", {"devices": body[:1]})
+    await web.ops("POST", "/rollouts", few)
+    ann = {"token": web.tokens["ann"]}
+    for word in ("start", "pause", "resume", "pause"):
+        assert (await web.ops("POST", f"/rollouts/few/{word}", {}, **ann)).status_code == 200
+    await web.ops("POST", "/devices", {"devices": body[1:]})
+    answer = await web.ops("POST", "/rollouts/few/resume", {}, **ann)
+    assert problem(answer) == (409, "approval_needed")
+    assert "20 of 24 devices): it reaches 83% of the fleet" in answer.json()["detail"]
+    await say(web, "ben", answer.json()["proposal"])
+    assert (await web.ops("POST", "/rollouts/few/resume", {}, **ann)).json()["phase"] == "preparing"
+
+
 async def test_the_vote_of_one_who_was_removed_counts_no_more(web: Site) -> None:
     number = await waits(web)
     await say(web, "ben", number)
@@ -221,6 +274,7 @@ async def test_every_turn_is_in_the_audit_log(web: Site) -> None:
         ("/approvals/7/reject", {"reason": "x"}, (404, "not_found")),
         ("/reviews/7/close", {"reason": "x"}, (404, "not_found")),
         ("/approvals/7/approve", {"reason": ""}, (422, "invalid")),
+        ("/approvals/7/approve", {"reason": " \n"}, (422, "invalid")),
         ("/approvals/99999999999999999999/approve", {"reason": "x"}, (422, "invalid")),
         ("/approvals/x/approve", {"reason": "x"}, (422, "invalid")),
     ],

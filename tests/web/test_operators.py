@@ -49,7 +49,8 @@ async def test_health_needs_no_token(web: Site) -> None:
 
 
 async def test_status_says_how_the_daemon_is(web: Site) -> None:
-    assert (await web.ops("GET", "/status")).json() == {"recorder": {}}
+    store = {"devices": 0, "running": 0, "waiting": 0, "seq": 0}
+    assert (await web.ops("GET", "/status")).json() == {"recorder": {}, "store": store}
 
 
 async def test_an_artifact_is_imported_and_listed(web: Site) -> None:
@@ -215,6 +216,7 @@ async def test_all_faults_of_a_plan_are_listed_with_their_places(web: Site) -> N
     assert problem(answer) == (422, "invalid")
     assert [fault.partition(": ")[0] for fault in answer.json()["faults"]] == [
         "name",
+        "stages.0.devices",
         "stages.1.devices",
         "stages.1.soak",
         "halt.tolerated",

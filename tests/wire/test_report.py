@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from orchestrator.core.update import FactKind
 from orchestrator.errors import PayloadError
 from orchestrator.wire import report as wire
-from orchestrator.wire.report import MAX_REPORT_BYTES, Hello, Kind, Report, State
+from orchestrator.wire.report import MAX_REPORT_BYTES, Hello, Kind, OwnFacts, Report, State
 from orchestrator.wire.topics import is_identifier
 
 Decode = Callable[[bytes, str], Any]
@@ -31,6 +31,23 @@ short = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=64)
 counters = st.integers(0, 2**53 - 1)
 percents = st.none() | st.integers(0, 100)
 identifiers = st.from_regex(r"[a-z0-9][a-z0-9._-]{0,63}", fullmatch=True)
+own_facts = st.builds(
+    OwnFacts,
+    bat=percents,
+    charging=st.none() | st.booleans(),
+    free=st.none() | counters,
+    slot=st.none() | st.integers(1, 2**53 - 1),
+    link=st.none() | st.sampled_from(["wifi", "ethernet", "cellular"]),
+    metered=st.none() | st.booleans(),
+    uptime=st.none() | counters,
+    agreed=st.none() | st.booleans(),
+    later=st.none() | counters,
+)
+measured = st.dictionaries(
+    st.from_regex(r"[a-z][a-z0-9_]{0,31}", fullmatch=True),
+    st.floats(allow_nan=False, allow_infinity=False),
+    max_size=16,
+)
 reports = st.builds(
     Report,
     v=st.just(1),
@@ -48,6 +65,8 @@ reports = st.builds(
     boots=st.none() | counters,
     bat=percents,
     sha=short,
+    facts=st.none() | own_facts,
+    metrics=measured,
 )
 hellos = st.builds(
     Hello,
@@ -60,6 +79,8 @@ hellos = st.builds(
     boots=st.none() | counters,
     groups=st.lists(identifiers, max_size=16).map(tuple),
     bat=percents,
+    facts=st.none() | own_facts,
+    metrics=measured,
 )
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=80),
@@ -306,3 +327,66 @@ def test_cut_and_changed_messages_never_break_the_decoder(
         decode(bytes(payload[: data.draw(st.integers(0, len(payload)))]), "d1")
     except PayloadError as error:
         assert error.message
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"bat": 101},
+        {"bat": -1},
+        {"slot": 0},
+        {"free": 2**53},
+        {"link": "radio"},
+        {"metered": 1},
+        {"later": -1},
+        {"uptime": 1.5},
+        [],
+        "wifi",
+    ],
+)
+@pytest.mark.parametrize(("decode", "known"), DECODERS[:2])
+def test_facts_out_of_bounds_are_refused(decode: Decode, known: dict[str, Any], facts: object) -> None:
+    with pytest.raises(PayloadError) as caught:
+        decode(json.dumps(known | {"facts": facts}).encode(), "d1")
+    assert caught.value.code == "malformed"
+
+
+@pytest.mark.parametrize(("decode", "known"), DECODERS[:2])
+def test_facts_that_are_not_known_are_ignored_and_none_are_needed(decode: Decode, known: dict[str, Any]) -> None:
+    assert decode(json.dumps(known).encode(), "d1").facts is None
+    assert decode(json.dumps(known | {"facts": {"bat": 7, "mood": "good"}}).encode(), "d1").facts == OwnFacts(bat=7)
+
+
+@pytest.mark.parametrize(("decode", "base"), DECODERS[:2])
+@pytest.mark.parametrize(
+    "metrics",
+    [
+        None,
+        [],
+        {"Upper": 1},
+        {"": 1},
+        {"with space": 1},
+        {"a\n": 1},
+        {"a" * 33: 1},
+        {"a": None},
+        {"a": "1"},
+        {"a": True},
+        {"a": [1]},
+        {f"m{at}": at for at in range(17)},
+    ],
+    ids=str,
+)
+def test_metrics_out_of_bounds_refuse_the_message(decode: Decode, base: dict[str, Any], metrics: object) -> None:
+    assert refusal(decode, said(base, metrics=metrics)) == "malformed"
+
+
+@pytest.mark.parametrize("number", ["1e999", "NaN", "Infinity", "-1e999"])
+def test_a_number_that_no_double_holds_is_refused(number: str) -> None:
+    payload = said(REPORT, metrics={"a": 1}).replace(b'"a": 1', f'"a": {number}'.encode())
+    assert number.encode() in payload
+    assert refusal(wire.decode_report, payload) == "malformed"
+
+
+def test_what_is_kept_for_a_person_holds_text_and_numbers() -> None:
+    report = wire.decode_report(said(REPORT, msg="warm", metrics={"temperature": 61.5, "p95": 80}), "d1")
+    assert report.said == "warm; temperature=61.5, p95=80"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, update
 from sqlalchemy import insert as plain_insert
 from sqlalchemy.exc import IntegrityError
 
@@ -38,6 +38,11 @@ class SqlCatalogue:
                 )
         self._connection.execute(plain_insert(artifacts), rows.artifact_values(artifact, now))
         return True
+
+    def restate(self, artifact: Artifact) -> None:
+        """See `ports.Catalogue.restate`."""
+        said = {"statement": artifact.statement, "leaves": rows.to_json(artifact.leaves)}
+        self._connection.execute(update(artifacts).where(artifacts.c.sha256 == artifact.sha256).values(said))
 
     def artifact(self, sha256: str) -> Artifact | None:
         """See `ports.Catalogue.artifact`."""

@@ -31,6 +31,9 @@ UNKNOWN = 1_000_000_000
 """Numbers that are taken as given out since a backup where nobody knows: more than there can have been, and so few
 that devices, which accept steps of 2^40, still follow after a thousand restores."""
 MAX_FILE_BYTES = 1024
+REWOUND = "rewound"
+UPDATES_ABOVE = "updates_above"
+"""Counter: the highest sequence number of the oldest backup that was restored; there is none before a restore."""
 
 _Number = Annotated[int, msgspec.Meta(ge=0, lt=2**62)]
 
@@ -132,14 +135,16 @@ def take(engine: Engine, path: Path, *, after_restore: bool, now: Callable[[], f
             text = f"{why}; if you did restore a backup, start once with `ota serve --after-restore`"
             raise ConflictError(text, code="restored")
         known = record or Record(0, 0, START.n, START.hash)
-        upto = max(_counter(connection, SEQ), known.upto)
+        given = _counter(connection, SEQ)
+        upto = max(given, known.upto)
         if after_restore:
             upto += UNKNOWN
+            _note_rewound(connection, given)
+            _set(connection, UPDATES_ABOVE, upto)
             _tell(connection, known, why or "nothing seems to be missing; the operator says so", upto, now())
         fence = max(_counter(connection, FENCE), known.fence) + 1
-        for name, value in ((SEQ, upto), (FENCE, fence)):
-            statement = insert(connection, counters).values(name=name, value=value)
-            connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_={"value": value}))
+        _set(connection, SEQ, upto)
+        _set(connection, FENCE, fence)
         head = SqlAuditLog(connection).audit_head()
         taken = Record(upto, fence, head.n, head.hash)
         if not after_restore:
@@ -220,6 +225,31 @@ def _tell(connection: Connection, known: Record, why: str, upto: int, now: float
     detail = {"after": head.n, "had": known.audit_n, "had_hash": known.audit_hash, "why": why, "seq_above": upto}
     n = max(head.n, known.audit_n) + 1
     log.append(follow(head, now, "operator", RESTORED, "store", detail, n=n))
+
+
+def rewound(connection: Connection) -> int | None:
+    """Return the highest number of the oldest backup that was restored, None if none ever was.
+
+    A keyset that is taken now may be one that was taken before and lost: devices then hold marks that count from some
+    number above this one.
+    """
+    found: int | None = connection.scalar(select(counters.c.value).where(counters.c.name == REWOUND))
+    return found
+
+
+def _note_rewound(connection: Connection, given: int) -> None:
+    if rewound(connection) is None:  # a later backup holds the number of the earlier restore, which is the lower one
+        connection.execute(insert(connection, counters).values(name=REWOUND, value=given))
+
+
+def updates_above(connection: Connection) -> int:
+    """Return the number that updates must be above: below it, devices may know attempts of updates that were lost."""
+    return _counter(connection, UPDATES_ABOVE)
+
+
+def _set(connection: Connection, name: str, value: int) -> None:
+    statement = insert(connection, counters).values(name=name, value=value)
+    connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_={"value": value}))
 
 
 def _counter(connection: Connection, name: str) -> int:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, exists, func, or_, select, update
+from sqlalchemy import Connection, Select, and_, bindparam, exists, func, or_, select, update
 from sqlalchemy import insert as plain_insert
 
-from orchestrator.adapters.store import rows
+from orchestrator.adapters.store import packed, rows
 from orchestrator.adapters.store.lease import Lease, overtaken
-from orchestrator.adapters.store.schema import FENCE, SEQ, WAITING, counters, deliveries, rollouts, updates
+from orchestrator.adapters.store.schema import FENCE, OUT, SEQ, WAITING, counters, deliveries, rollouts, updates
 from orchestrator.core.model import Update, UpdateState
 from orchestrator.ports import EXPOSED, QUEUED, DeliveryKind, DeliveryState, Parcel
 
@@ -18,6 +18,8 @@ _IS_CURRENT = or_(
     deliveries.c.kind == DeliveryKind.CANCEL.value,
     exists().where(rollouts.c.id == deliveries.c.rollout_id, rollouts.c.version == deliveries.c.rollout_version),
 )
+_MODEL = select(updates.c.model).where(updates.c.id == bindparam("b_update_id")).scalar_subquery()
+_PLAN = plain_insert(deliveries).values(model=_MODEL)
 
 
 class SqlOutbox:
@@ -35,9 +37,9 @@ class SqlOutbox:
                 "kind": kind.value,
                 "state": DeliveryState.PLANNED.value,
                 "update_id": item.id,
+                "b_update_id": item.id,
                 "attempt": item.attempt,
                 "device_id": item.device_id,
-                "model": item.stratum,
                 "rollout_id": item.rollout_id,
                 "rollout_version": version,
                 "stage": item.stage,
@@ -49,7 +51,7 @@ class SqlOutbox:
             for item in updates
         ]
         if values:
-            self._connection.execute(plain_insert(deliveries), values)
+            self._connection.execute(_PLAN, values)
 
     def planned(self, limit: int) -> list[Parcel]:
         """See `ports.Outbox.planned`."""
@@ -130,14 +132,33 @@ class SqlOutbox:
             return []
         # What a recalled device had before it was offered the release again is no exposure to the present offer.
         present = or_(updates.c.state != UpdateState.OFFERED.value, deliveries.c.planned_at >= updates.c.state_at)
-        exposed = (
-            select(deliveries.c.update_id, deliveries.c.attempt)
-            .join(updates, updates.c.id == deliveries.c.update_id)
-            .where(deliveries.c.rollout_id == rollout_id, deliveries.c.kind == DeliveryKind.INSTALL.value)
-            .where(deliveries.c.state.in_(EXPOSED), present)
-        )
-        voided -= {(row.update_id, row.attempt) for row in self._connection.execute(exposed)}
+        theirs = and_(deliveries.c.update_id.in_(packed.given_values()), updates.c.id == deliveries.c.update_id)
+        columns = (deliveries.c.update_id, deliveries.c.attempt)
+        named = [update_id for update_id, _ in voided]
+        exposed = packed.fetch(self._connection, columns, and_(theirs, OUT, present), named)
+        voided -= {(update_id, attempt) for update_id, attempt in exposed}
         return sorted(update_id for update_id, _ in voided)
+
+    def reachable(self, rollout_id: int, now: float) -> list[int]:
+        """See `ports.Outbox.reachable`."""
+        later = deliveries.alias()
+        recalled = exists().where(
+            later.c.update_id == deliveries.c.update_id,
+            later.c.id > deliveries.c.id,
+            later.c.kind == DeliveryKind.CANCEL.value,
+            later.c.state != DeliveryState.VOID.value,
+        )
+        given_up = (UpdateState.UNREACHED.value, UpdateState.PENDING.value)
+        query = (
+            select(updates.c.id)
+            .select_from(deliveries)
+            .with_hint(deliveries, "INDEXED BY ix_deliveries_out", "sqlite")
+            .join(updates, updates.c.id == deliveries.c.update_id)
+            .where(deliveries.c.rollout_id == rollout_id, OUT, deliveries.c.expires_at > now)
+            .where(updates.c.state.in_(given_up), deliveries.c.attempt == updates.c.attempt, ~recalled)
+            .distinct()
+        )
+        return sorted(self._connection.scalars(query))
 
     def parcels(self, update_id: int) -> list[Parcel]:
         """See `ports.Outbox.parcels`."""

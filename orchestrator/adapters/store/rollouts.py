@@ -11,14 +11,16 @@ from sqlalchemy.exc import IntegrityError
 
 from orchestrator.adapters.store import rows
 from orchestrator.adapters.store.dialect import insert
-from orchestrator.adapters.store.schema import counters, rollout_events, rollouts, tallies, tally_changes
+from orchestrator.adapters.store.schema import counters, plan_versions, rollout_events, rollouts, tallies, tally_changes
 from orchestrator.core.model import Phase, Rollout, Tally, TallyKey
+from orchestrator.core.update import IN_FLIGHT
 from orchestrator.errors import ConflictError
-from orchestrator.ports import Event
+from orchestrator.ports import Event, PlanVersion
 
 _KEY = ("epoch", "stage", "stratum", "state")
 _OFFERS = "offers/"
 """A counter of this name and a minute holds the offers of that minute."""
+_IN_FLIGHT = sorted(IN_FLIGHT)
 _IS_OFFERS = counters.c.name.startswith(_OFFERS)
 
 
@@ -78,6 +80,15 @@ class SqlRollouts:
             for row in self._connection.execute(query)
         ]
 
+    def add_plan_version(self, rollout_id: int, version: PlanVersion) -> None:
+        """See `ports.Rollouts.add_plan_version`."""
+        self._connection.execute(plain_insert(plan_versions), rows.plan_version_values(rollout_id, version))
+
+    def plan_versions(self, rollout_id: int) -> list[PlanVersion]:
+        """See `ports.Rollouts.plan_versions`."""
+        query = select(plan_versions).where(plan_versions.c.rollout_id == rollout_id).order_by(plan_versions.c.version)
+        return [rows.plan_version(row) for row in self._connection.execute(query)]
+
     def offers(self) -> dict[int, int]:
         """See `ports.Rollouts.offers`."""
         found = self._connection.execute(select(counters).where(_IS_OFFERS))
@@ -89,6 +100,15 @@ class SqlRollouts:
         values = [{"name": f"{_OFFERS}{minute}", "value": count} for minute, count in offers.items()]
         if values:
             self._connection.execute(plain_insert(counters), values)
+
+    def in_flight(self) -> dict[int, int]:
+        """See `ports.Rollouts.in_flight`."""
+        sums: Counter[int] = Counter()
+        for table, value in ((tallies, tallies.c.count), (tally_changes, tally_changes.c.change)):
+            query = select(table.c.rollout_id, func.sum(value)).where(table.c.state.in_(_IN_FLIGHT))
+            for rollout_id, count in self._connection.execute(query.group_by(table.c.rollout_id)):
+                sums[rollout_id] += int(count)
+        return {rollout_id: count for rollout_id, count in sums.items() if count > 0}
 
     def change_tallies(self, rollout_id: int, changes: Counter[TallyKey]) -> None:
         """See `ports.Rollouts.change_tallies`."""

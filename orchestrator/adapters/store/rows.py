@@ -15,11 +15,30 @@ from typing import Any
 import msgspec
 from sqlalchemy import Row
 
-from orchestrator.core.model import Artifact, Device, Phase, Plan, Reason, Release, Rollout, Stage, Update, UpdateState
-from orchestrator.ports import DeliveryKind, DeliveryState, Parcel
+from orchestrator.core.edit import Change
+from orchestrator.core.hold import Situation
+from orchestrator.core.model import (
+    Artifact,
+    Device,
+    Facts,
+    Phase,
+    Plan,
+    Reason,
+    Release,
+    Rollout,
+    Stage,
+    Update,
+    UpdateState,
+)
+from orchestrator.ports import DeliveryKind, DeliveryState, Parcel, PlanVersion
 
 _NAMES = msgspec.json.Decoder(tuple[str, ...])
+_ATTRIBUTES = msgspec.json.Decoder(dict[str, str])
+_FACTS = msgspec.json.Decoder(Facts)
+_SITUATION = msgspec.json.Decoder(Situation)
+_RELS = msgspec.json.Decoder(tuple[int, ...])
 _PLAN = msgspec.json.Decoder(Plan)
+_CHANGES = msgspec.json.Decoder(tuple[Change, ...])
 _STAGES = msgspec.json.Decoder(tuple[Stage, ...])
 _STATES = {state.value: state for state in UpdateState}
 
@@ -27,6 +46,11 @@ _STATES = {state.value: state for state in UpdateState}
 def to_json(value: object) -> str:
     """Return compact JSON of core data."""
     return msgspec.json.encode(value).decode()
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Return a list of names as a column holds it."""
+    return _NAMES.decode(text)
 
 
 def device(row: Row[Any]) -> Device:
@@ -40,6 +64,14 @@ def device(row: Row[Any]) -> Device:
         registered_at=row.registered_at,
         seen_at=row.seen_at,
         online=row.online,
+        revision=row.revision,
+        site=row.site,
+        time_zone=row.time_zone,
+        tags=_NAMES.decode(row.tags),
+        attributes=_ATTRIBUTES.decode(row.attributes),
+        facts_at=row.facts_at,
+        quarantine=row.quarantine,
+        quarantined_at=row.quarantined_at,
     )
 
 
@@ -48,14 +80,37 @@ def device_values(item: Device, token_hash: str) -> dict[str, object]:
     return {
         "id": item.id,
         "model": item.model,
-        "groups": to_json(item.groups),
         "version": item.version,
         "rel": item.rel,
         "registered_at": item.registered_at,
         "seen_at": item.seen_at,
         "online": item.online,
         "token_hash": token_hash or None,
+        **facts_values(item.facts),
+        "facts_at": item.facts_at,
     }
+
+
+def facts_values(facts: Facts) -> dict[str, object]:
+    """Return the columns of what operators say of a device."""
+    return {
+        "groups": to_json(facts.groups),
+        "revision": facts.revision,
+        "site": facts.site,
+        "time_zone": facts.time_zone,
+        "tags": to_json(facts.tags),
+        "attributes": to_json(facts.attributes),
+    }
+
+
+def facts(text: str) -> Facts:
+    """Return the facts of a row of `past_facts`."""
+    return _FACTS.decode(text)
+
+
+def situation(text: str) -> Situation:
+    """Return what a device said of itself, of its row of `devices`."""
+    return _SITUATION.decode(text)
 
 
 def artifact(row: Row[Any]) -> Artifact:
@@ -74,13 +129,14 @@ def artifact(row: Row[Any]) -> Artifact:
         statement=row.statement,
         uri=row.uri,
         source_version=row.source_version,
+        leaves=_RELS.decode(row.leaves),
     )
 
 
 def artifact_values(item: Artifact, now: float) -> dict[str, object]:
     """Return the columns of an artifact."""
     values = {name: getattr(item, name) for name in Artifact.__dataclass_fields__}
-    return values | {"hardware": to_json(item.hardware), "imported_at": now}
+    return values | {"hardware": to_json(item.hardware), "leaves": to_json(item.leaves), "imported_at": now}
 
 
 def release(row: Row[Any], hashes: tuple[str, ...]) -> Release:
@@ -104,6 +160,7 @@ def rollout(row: Row[Any]) -> Rollout:
         cohort_at=row.cohort_at,
         strata=row.strata,
         epoch=row.epoch,
+        plan_version=row.plan_version,
     )
 
 
@@ -125,6 +182,26 @@ def rollout_values(item: Rollout) -> dict[str, object]:
         "cohort_at": item.cohort_at,
         "strata": item.strata,
         "epoch": item.epoch,
+        "plan_version": item.plan_version,
+    }
+
+
+def plan_version(row: Row[Any]) -> PlanVersion:
+    """Return the version of a plan of a row of `plan_versions`."""
+    plan, changes = _PLAN.decode(row.plan), _CHANGES.decode(row.changes)
+    return PlanVersion(row.version, plan, changes, row.actor, row.reason, row.at)
+
+
+def plan_version_values(rollout_id: int, item: PlanVersion) -> dict[str, object]:
+    """Return the columns of a version of the plan of a rollout."""
+    return {
+        "rollout_id": rollout_id,
+        "version": item.version,
+        "plan": to_json(item.plan),
+        "changes": to_json(item.changes),
+        "actor": item.actor,
+        "reason": item.reason,
+        "at": item.at,
     }
 
 
@@ -145,6 +222,7 @@ UPDATE_COLUMNS = (
     "code",
     "relapsed_stage",
     "relapsed_epoch",
+    "failed_epoch",
 )
 """Columns of `updates` in the order of the fields of `Update`."""
 
@@ -172,6 +250,7 @@ UPDATE_CHANGES = (
     "code",
     "relapsed_stage",
     "relapsed_epoch",
+    "failed_epoch",
 )
 """Columns of `updates` that can change."""
 
@@ -189,6 +268,7 @@ def update_values(item: Update) -> tuple[object, ...]:
         item.code,
         item.relapsed_stage,
         item.relapsed_epoch,
+        item.failed_epoch,
         item.id,
     )
 

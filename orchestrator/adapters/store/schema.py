@@ -48,6 +48,29 @@ devices = Table(
     Column("seen_at", Double),
     Column("online", Boolean),
     Column("token_hash", Text, unique=True),
+    Column("revision", Text, server_default="", nullable=False),
+    Column("site", Text, server_default="", nullable=False),
+    Column("time_zone", Text, server_default="", nullable=False),
+    Column("tags", Text, server_default="[]", nullable=False),
+    Column("attributes", Text, server_default="{}", nullable=False),
+    Column("facts_at", Double),
+    Column("quarantined_at", Double),
+    Column("quarantine", Text, server_default="", nullable=False),
+    # What it says of itself, each fact with its time; read where an offer is decided, never to choose a cohort.
+    Column("situation", Text, server_default="{}", nullable=False),
+    # Since when a device that held no slot is disconnected.
+    Column("gone_at", Double),
+)
+
+_GONE = text("gone_at IS NOT NULL")
+Index("ix_devices_gone", devices.c.gone_at, sqlite_where=_GONE, postgresql_where=_GONE)
+
+past_facts = Table(
+    "past_facts",
+    metadata,
+    Column("device_id", Text, ForeignKey("devices.id"), primary_key=True),
+    Column("until", Double, primary_key=True),
+    Column("facts", Text, nullable=False),
 )
 
 artifacts = Table(
@@ -67,6 +90,8 @@ artifacts = Table(
     Column("uri", Text, nullable=False),
     Column("source_version", Text),
     Column("imported_at", Double, nullable=False),
+    # Running releases that may be left for it although it is older.
+    Column("leaves", Text, server_default="[]", nullable=False),
 )
 
 sightings = Table(
@@ -112,6 +137,19 @@ rollouts = Table(
     Column("strata", Integer, nullable=False),
     Column("epoch", Integer, nullable=False),
     Column("secret", LargeBinary, nullable=False),
+    Column("plan_version", Integer, server_default="1", nullable=False),
+)
+
+plan_versions = Table(
+    "plan_versions",
+    metadata,
+    Column("rollout_id", _Id, ForeignKey("rollouts.id"), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("plan", Text, nullable=False),
+    Column("changes", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", Double, nullable=False),
 )
 
 rollout_events = Table(
@@ -149,18 +187,34 @@ updates = Table(
     Column("relapsed_epoch", Integer, nullable=False),
     # The device while it holds a slot; a column of its own, so that the reports in between leave its index alone.
     Column("flight", Text),
+    # What the trigger must name; the stratum may be the site or another attribute.
+    Column("model", Text, server_default="", nullable=False),
+    Column("failed_epoch", Integer),
+    # Until when a pending one is not looked at, and why; null for one that may be offered the release.
+    Column("held_until_at", Double),
+    Column("hold", Text, server_default="", nullable=False),
     UniqueConstraint("device_id", "rollout_id"),
 )
 
 Index("ix_updates_rank", updates.c.rollout_id, updates.c.rank)
-_PENDING = text("state = 'pending'")
+_FREE = text("state = 'pending' AND held_until_at IS NULL")
 Index(
     "ix_updates_pending",
     updates.c.rollout_id,
     updates.c.rank,
-    sqlite_where=_PENDING,
-    postgresql_where=_PENDING,
+    sqlite_where=_FREE,
+    postgresql_where=_FREE,
 )
+_HELD = text("state = 'pending' AND held_until_at IS NOT NULL")
+Index(
+    "ix_updates_held",
+    updates.c.rollout_id,
+    updates.c.held_until_at,
+    sqlite_where=_HELD,
+    postgresql_where=_HELD,
+)
+_LATER = text("flight IS NULL AND deadline_at IS NOT NULL")
+Index("ix_updates_later", updates.c.deadline_at, sqlite_where=_LATER, postgresql_where=_LATER)
 _FLYING = text("flight IS NOT NULL")
 Index("uq_updates_flight", updates.c.flight, unique=True, sqlite_where=_FLYING, postgresql_where=_FLYING)
 
@@ -226,7 +280,40 @@ deliveries = Table(
 WAITING = text("deliveries.state IN ('planned', 'sealed', 'claimed')")
 """Deliveries that are not settled. A query must say just this for SQLite to use the index of the few among the many."""
 _WAITING = text("state IN ('planned', 'sealed', 'claimed')")
+OUT = text("deliveries.kind = 'install' AND deliveries.state IN ('claimed', 'sent', 'unknown')")
+"""Triggers that a device may have got, said as the index of them says it."""
+_OUT = text("kind = 'install' AND state IN ('claimed', 'sent', 'unknown')")
+Index(
+    "ix_deliveries_out",
+    deliveries.c.rollout_id,
+    deliveries.c.expires_at,
+    deliveries.c.update_id,
+    sqlite_where=_OUT,
+    postgresql_where=_OUT,
+)
 Index("ix_deliveries_waiting", deliveries.c.state, deliveries.c.seq, sqlite_where=_WAITING, postgresql_where=_WAITING)
+
+gate_answers = Table(
+    "gate_answers",
+    metadata,
+    Column("rollout_id", _Id, ForeignKey("rollouts.id"), primary_key=True),
+    Column("stage", Integer, primary_key=True),
+    Column("asked_at", Double, nullable=False),
+    Column("verdict", Text, nullable=False),
+    Column("text", Text, nullable=False),
+)
+
+outages = Table(
+    "outages",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("began_at", Double, nullable=False),
+    Column("gone", BigInteger, nullable=False),
+    Column("share", Double, nullable=False),
+    Column("ended_at", Double),
+)
+_LASTS = text("ended_at IS NULL")
+Index("ix_outages_open", outages.c.began_at, sqlite_where=_LASTS, postgresql_where=_LASTS)
 
 operators = Table(
     "operators",
@@ -323,6 +410,15 @@ counters = Table(
 SEQ, FENCE = "seq", "fence"
 """Counters: the highest sequence number given out, and which opening of the database may give out more."""
 
+REGISTRY = "registry"
+"""Counter that rises whenever devices are registered, or operators change what is known of them."""
+
+ONLINE = "online"
+"""Counter of the devices that are connected, by what they last said."""
+
+FLEET = "fleet"
+"""Counter of the registered devices: a large table takes long to count, and every offer asks."""
+
 audit = Table(
     "audit",
     metadata,
@@ -351,4 +447,13 @@ keysets = Table(
     Column("lines", Text, nullable=False),
     Column("base", BigInteger, nullable=False),
     Column("taken_at", Double, nullable=False),
+)
+
+footings = Table(
+    "footings",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("epoch", BigInteger, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("since", Double, nullable=False),
 )

@@ -25,6 +25,7 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, DataError, IntegrityErr
 from orchestrator.adapters.store.audit import SqlAuditLog
 from orchestrator.adapters.store.catalogue import SqlCatalogue
 from orchestrator.adapters.store.devices import SqlRegistry
+from orchestrator.adapters.store.insight import SqlInsight
 from orchestrator.adapters.store.keysets import SqlKeysets
 from orchestrator.adapters.store.lanes import Writer
 from orchestrator.adapters.store.lease import Lease, take
@@ -33,6 +34,7 @@ from orchestrator.adapters.store.operators import SqlApprovals, SqlOperators
 from orchestrator.adapters.store.outbox import SqlOutbox
 from orchestrator.adapters.store.recent import Recent
 from orchestrator.adapters.store.rollouts import SqlRollouts
+from orchestrator.adapters.store.surroundings import SqlSurroundings
 from orchestrator.adapters.store.updates import SqlUpdates
 from orchestrator.core.audit import Head
 from orchestrator.core.model import Update
@@ -55,7 +57,17 @@ _OUR_FAULTS = (IntegrityError, ProgrammingError, DataError)
 
 
 class SqlTx(
-    SqlRegistry, SqlCatalogue, SqlRollouts, SqlUpdates, SqlOutbox, SqlKeysets, SqlAuditLog, SqlOperators, SqlApprovals
+    SqlRegistry,
+    SqlCatalogue,
+    SqlRollouts,
+    SqlUpdates,
+    SqlOutbox,
+    SqlKeysets,
+    SqlAuditLog,
+    SqlOperators,
+    SqlApprovals,
+    SqlSurroundings,
+    SqlInsight,
 ):
     """One open transaction. Implements `ports.Tx`."""
 

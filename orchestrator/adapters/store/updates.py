@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from operator import itemgetter
 
@@ -10,9 +11,11 @@ from sqlalchemy import insert as plain_insert
 
 from orchestrator.adapters.store import packed, rows
 from orchestrator.adapters.store.dialect import insert
+from orchestrator.adapters.store.lease import updates_above
 from orchestrator.adapters.store.recent import Recent
 from orchestrator.adapters.store.schema import reports, updates
 from orchestrator.core.cohort import Member
+from orchestrator.core.hold import OF_TIME, Hold
 from orchestrator.core.model import Rollout, Update, UpdateState
 from orchestrator.core.update import IN_FLIGHT
 from orchestrator.ports import Line
@@ -44,6 +47,16 @@ _BOARD = (
     .prefix_with("OR ROLLBACK", dialect="sqlite")
 )
 _NAMED = updates.c.id.in_(packed.given_values())
+# As the partial indexes say it, else SQLite does not see that they fit.
+_FREE = text("updates.state = 'pending' AND updates.held_until_at IS NULL")
+_HELD = text("updates.state = 'pending' AND updates.held_until_at IS NOT NULL")
+_HOLD = packed.given([updates.c.held_until_at, updates.c.hold, updates.c.id])
+_KEEP = (
+    update(updates)
+    .values(held_until_at=_HOLD.c.held_until_at, hold=_HOLD.c.hold)
+    .where(updates.c.id == _HOLD.c.id)
+    .prefix_with("OR ROLLBACK", dialect="sqlite")
+)
 
 
 class SqlUpdates:
@@ -63,7 +76,8 @@ class SqlUpdates:
                 "rollout_id": rollout.id,
                 "device_id": member.device_id,
                 "stage": rollout.stage,
-                "stratum": member.model,
+                "stratum": member.stratum or member.model,
+                "model": member.model,
                 "rel": rel,
                 "rank": member.rank,
                 "state": UpdateState.PENDING.value,
@@ -77,8 +91,16 @@ class SqlUpdates:
             }
             for member in members
         ]
+        self._number(values)
         statement = insert(self._connection, updates).on_conflict_do_nothing().returning(*_COLUMNS)
         return [rows.update(row) for row in self._connection.execute(statement, values)]
+
+    def _number(self, values: Sequence[dict[str, object]]) -> None:
+        """After a restore, begin above all numbers that devices may know from what was lost."""
+        above = updates_above(self._connection)
+        if above and (self._connection.scalar(select(func.max(updates.c.id))) or 0) <= above:
+            for place, row in enumerate(values, start=1):
+                row["id"] = above + place
 
     def updates(self, update_ids: Iterable[int]) -> dict[int, Update]:
         """See `ports.Updates.updates`."""
@@ -121,20 +143,69 @@ class SqlUpdates:
         query = (
             select(*_COLUMNS)
             .with_hint(updates, "INDEXED BY ix_updates_pending", "sqlite")
-            .where(updates.c.rollout_id == rollout_id, text("updates.state = 'pending'"), ~busy)
+            .where(updates.c.rollout_id == rollout_id, _FREE, ~busy)
             .order_by(updates.c.rank)
             .limit(limit)
         )
         return [rows.update(row) for row in self._connection.execute(query)]
 
+    def hold(self, held: Sequence[tuple[Update, Hold]]) -> None:
+        """See `ports.Updates.hold`."""
+        if held:
+            self._connection.execute(_KEEP, packed.pack([(hold.look_at, hold.code, item.id) for item, hold in held]))
+
+    def release_holds(self, rollout_id: int, now: float, limit: int) -> None:
+        """See `ports.Updates.release_holds`."""
+        due = (
+            select(updates.c.id)
+            .where(updates.c.rollout_id == rollout_id, _HELD, updates.c.held_until_at <= now)
+            .order_by(updates.c.held_until_at)
+            .limit(limit)
+        )
+        self._connection.execute(update(updates).values(held_until_at=None).where(updates.c.id.in_(due)))
+
+    def free_holds(self, device_ids: Sequence[str], *, timed: bool = False) -> set[int]:
+        """See `ports.Updates.free_holds`."""
+        found = select(updates.c.id, updates.c.rollout_id).where(updates.c.device_id.in_(list(device_ids)), _HELD)
+        if not timed:
+            found = found.where(updates.c.hold.not_in(sorted(OF_TIME)))
+        held = [tuple(row) for row in self._connection.execute(found)]
+        if held:
+            named = updates.c.id.in_([update_id for update_id, _ in held])
+            self._connection.execute(update(updates).values(held_until_at=None).where(named))
+        return {rollout_id for _, rollout_id in held}
+
+    def next_look(self, rollout_id: int) -> tuple[float, str] | None:
+        """See `ports.Updates.next_look`."""
+        mine = updates.c.rollout_id == rollout_id
+        if self._connection.scalar(select(updates.c.id).where(mine, _FREE).limit(1)) is not None:
+            return None
+        columns = (updates.c.held_until_at, updates.c.hold)
+        query = select(*columns).where(mine, _HELD).order_by(updates.c.held_until_at).limit(1)
+        row = self._connection.execute(query).one_or_none()
+        return None if row is None else (row.held_until_at, row.hold)
+
     def updates_in(self, rollout_id: int, states: Iterable[UpdateState]) -> list[Update]:
         """See `ports.Updates.updates_in`."""
+        wanted = frozenset(states)
         query = (
             select(*_COLUMNS)
-            .where(updates.c.rollout_id == rollout_id, updates.c.state.in_([state.value for state in states]))
+            .where(updates.c.rollout_id == rollout_id, updates.c.state.in_([state.value for state in wanted]))
             .order_by(updates.c.rank)
         )
+        if wanted <= IN_FLIGHT:  # few among many: the cohort may be a million
+            query = query.with_hint(updates, "INDEXED BY uq_updates_flight", "sqlite")
+            query = query.where(text("updates.flight IS NOT NULL"))
         return [rows.update(row) for row in self._connection.execute(query)]
+
+    def refusals(self, rollout_id: int) -> Counter[str]:
+        """See `ports.Updates.refusals`."""
+        query = (
+            select(updates.c.code, func.count().label("devices"))
+            .where(updates.c.rollout_id == rollout_id, updates.c.state == UpdateState.REFUSED.value)
+            .group_by(updates.c.code)
+        )
+        return Counter({row.code: row.devices for row in self._connection.execute(query)})
 
     def updates_of(self, device_ids: Iterable[str], states: Iterable[UpdateState] = ()) -> list[Update]:
         """See `ports.Updates.updates_of`."""
@@ -146,14 +217,18 @@ class SqlUpdates:
 
     def overdue(self, now: float, limit: int) -> list[Update]:
         """See `ports.Updates.overdue`."""
-        flying = select(*_COLUMNS).where(updates.c.flight.is_not(None), updates.c.deadline_at <= now)
-        query = flying.order_by(updates.c.deadline_at).limit(limit)
-        return [rows.update(row) for row in self._connection.execute(query)]
+        found: list[Update] = []
+        for flying in (updates.c.flight.is_not(None), updates.c.flight.is_(None)):  # an index each
+            query = select(*_COLUMNS).where(flying, updates.c.deadline_at <= now)
+            limited = query.order_by(updates.c.deadline_at).limit(limit - len(found))
+            found += [rows.update(row) for row in self._connection.execute(limited)]
+        return found
 
-    def highest_rank(self, rollout_id: int) -> int:
-        """See `ports.Updates.highest_rank`."""
-        highest = self._connection.scalar(select(func.max(updates.c.rank)).where(updates.c.rollout_id == rollout_id))
-        return -1 if highest is None else int(highest)
+    def taken(self, rollout_id: int, after: str, last: str) -> set[str]:
+        """See `ports.Updates.taken`."""
+        between = updates.c.device_id.between(after, last)
+        query = select(updates.c.device_id).where(between, updates.c.rollout_id == rollout_id)
+        return set(self._connection.scalars(query))
 
     def add_reports(self, reports_: Sequence[Report], now: float) -> list[bool]:
         """See `ports.Updates.add_reports`."""
@@ -165,7 +240,7 @@ class SqlUpdates:
                 now,
                 item.kind.value,
                 item.code,
-                item.msg.replace("\0", ""),
+                item.said.replace("\0", ""),
             )
             for item in reports_
         ]

@@ -18,8 +18,12 @@ from hypothesis import strategies as st
 from orchestrator.adapters.store import SqlStore, lease, open_store
 from orchestrator.adapters.store.lease import BLOCK, UNKNOWN
 from orchestrator.core.audit import RESTORED, Head
+from orchestrator.core.cohort import Member
+from orchestrator.core.model import Update
 from orchestrator.errors import ConflictError, UnavailableError
 from orchestrator.ports import Lane, Tx
+from tests.support.builders import make_device, make_draft, make_plan
+from tests.support.factory import stock
 
 NOW = 1_800_000_000.0
 
@@ -297,6 +301,37 @@ async def test_a_database_that_is_gone_beside_its_lease_is_a_restore(tmp_path: P
         open_(tmp_path)
 
 
+async def open_one(store: SqlStore, device: str, rel: int = 2) -> Update:
+    """Take one device into a rollout of its own."""
+
+    def work(tx: Tx) -> Update:
+        name = f"r-{device}"
+        if tx.release(f"radio-{rel}.0.0") is None:
+            stock(tx, rel)
+        tx.enrol([(make_device(device), "")])
+        rollout = tx.add_rollout(make_draft(make_plan(name=name, release=f"radio-{rel}.0.0")), b"s")
+        [update] = tx.open_updates(rollout, [Member(1, device, "m1")], rel, NOW)
+        return update
+
+    return await store.transact(Lane.OPERATOR, work)
+
+
+async def test_updates_after_a_restore_have_numbers_that_no_device_knows(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        await open_one(store, "d0")
+    shutil.copytree(tmp_path, tmp_path / "copy")
+    async with opened(tmp_path) as store:
+        lost = [await open_one(store, f"d{at}") for at in range(1, 4)]
+    shutil.copy(tmp_path / "state.db.lease", tmp_path / "copy")
+    async with opened(tmp_path / "copy", after_restore=True) as store:
+        first, second = await open_one(store, "d1"), await open_one(store, "d2")
+        assert first.id > UNKNOWN > max(item.id for item in lost)
+        assert second.id == first.id + 1
+        assert (await store.read(lambda tx: tx.updates([first.id])))[first.id] == first
+    async with opened(tmp_path / "copy", after_restore=True) as store:  # once more: above all of this as well
+        assert (await open_one(store, "d3")).id > second.id + UNKNOWN - 10
+
+
 # Two daemons
 
 
@@ -399,3 +434,54 @@ async def _open_again(folder: Path, clock: float) -> SqlStore:
         store = open_store(url, after_restore=True, now=lambda: clock)
     await note(store)
     return store
+
+
+async def count_in(store: SqlStore, epoch: int, count: int) -> list[int]:
+    """Return numbers as the tokens of an epoch say them."""
+    first, base = await write(store, lambda tx: (tx.reserve(count), tx.base(epoch)))
+    return [number - base for number in range(first, first + count)]
+
+
+async def test_a_keyset_that_a_backup_did_not_know_goes_on_counting_above_what_devices_saw(tmp_path: Path) -> None:
+    """Devices hold it, with the marks that they had reached: it is submitted again and must not count from 1."""
+    async with opened(tmp_path) as store:
+        await reserve(store, 5)
+        back_up(tmp_path)
+        await reserve(store, 5)
+        await write(store, lambda tx: tx.add_keyset(2, b"two", NOW))
+        seen = await count_in(store, 2, 20)
+        await note(store)
+    assert seen[0] == 1
+    for times in range(1, 4):
+        restore(tmp_path)
+        async with opened(tmp_path, after_restore=True) as store:
+            await write(store, lambda tx: tx.add_keyset(2, b"two", NOW))
+            again = await count_in(store, 2, 30)
+            await note(store)
+        assert seen[-1] < again[0] <= (times + 1) * UNKNOWN
+        seen = again
+
+
+async def test_a_keyset_after_a_restore_counts_above_one_that_was_lost_in_another(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        await reserve(store, 5)
+        back_up(tmp_path)
+        await note(store)
+    restore(tmp_path)
+    async with opened(tmp_path, after_restore=True) as store:
+        await reserve(store, 5)
+        back_up(tmp_path)
+        await write(store, lambda tx: tx.add_keyset(2, b"two", NOW))
+        seen = await count_in(store, 2, 20)
+        await note(store)
+    restore(tmp_path)
+    async with opened(tmp_path, after_restore=True) as store:
+        await write(store, lambda tx: tx.add_keyset(2, b"two", NOW))
+        assert (await count_in(store, 2, 1))[0] > seen[-1]
+
+
+async def test_without_a_restore_a_keyset_counts_from_the_beginning(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        await reserve(store, 5)
+        await write(store, lambda tx: tx.add_keyset(2, b"two", NOW))
+        assert await count_in(store, 2, 2) == [1, 2]

@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
@@ -83,6 +84,23 @@ def test_a_database_of_the_first_version_is_brought_up_and_keeps_its_data(path: 
     again.dispose()
     assert ask(path, "SELECT * FROM counters") == [("seq", 41)]
     assert ask(path, "SELECT version_num FROM alembic_version") == [(head(),)]
+
+
+def test_plans_of_rollouts_that_are_there_become_their_first_version(engine: Engine, path: Path) -> None:
+    config = alembic_config()
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0008")
+        connection.exec_driver_sql("INSERT INTO releases VALUES ('radio-2', '2.0.0', 2, 1.0)")
+        connection.exec_driver_sql(
+            "INSERT INTO rollouts VALUES (7, 'spring', 'radio-2', '{}', 'halted', '', '', 'ben', 9.0, 3, 0, '[]', "
+            "NULL, NULL, 1, 0, x'00')"
+        )
+        connection.exec_driver_sql("INSERT INTO rollout_events VALUES (1, 7, 5.0, 'draft', 'created', '', 'ann', 0)")
+        connection.exec_driver_sql("INSERT INTO rollout_events VALUES (2, 7, 9.0, 'halted', '', '', 'ben', 0)")
+    migrate(engine)
+    assert ask(path, "SELECT * FROM plan_versions") == [(7, 1, "{}", "[]", "ann", "", 5.0)]
+    assert ask(path, "SELECT plan_version FROM rollouts") == [(1,)]
 
 
 def test_there_is_one_line_of_migrations_from_the_first_to_the_newest() -> None:

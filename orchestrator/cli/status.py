@@ -1,0 +1,45 @@
+"""`ota status`: whether the daemon hears devices, can sign, and what ends soon."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from orchestrator.cli import show
+from orchestrator.cli.client import connect
+
+_NEAR_DAYS = 30
+
+
+@click.command("status")
+@show.output_option
+@click.pass_context
+def status_command(context: click.Context, output: str) -> None:
+    """Say how the daemon is: broker, keys, store, reports, and what expires when."""
+    show.emit(connect(context).get("/status"), output, _draw)
+
+
+def _draw(data: dict[str, Any]) -> None:
+    _line("version", data["version"])
+    _line("broker", "connected" if data["broker_connected"] else "NOT connected", bad=not data["broker_connected"])
+    _line("silence", "is judged" if data["hearing"] else "is not judged: the link is down, or has just come back")
+    _line("keyset", data["epoch"])
+    faults = data["trigger_faults"]
+    _line("triggers", " ".join(faults) if faults else "can be signed", bad=bool(faults))
+    store = data["store"]
+    said = "{devices} devices, {running} rollouts running, {waiting} triggers wait for the broker"
+    _line("store", store["error"] if "error" in store else said.format(**store), bad="error" in store)
+    count = data["recorder"].get("reports", 0)
+    _line("reports", f"{count} since the start, the last at {show.when(data['heard_at'])}")
+    for item in data["expires"]:
+        if "error" in item:
+            _line("expires", f"{item['name']}: {item['error']}", bad=True)
+        else:
+            left = f"in {item['days_left']} days" if item["days_left"] > 0 else "is over"
+            text = f"{show.when(item['expires_at'])}  {left}  {item['name']}"
+            _line("expires", text, bad=item["days_left"] <= _NEAR_DAYS)
+
+
+def _line(name: str, value: object, *, bad: bool = False) -> None:
+    click.echo(f"{name:<10}{click.style(show.plain(value), fg='red' if bad else None)}")

@@ -1,0 +1,65 @@
+"""What is asked of the whole registry, or of a whole rollout, and answered as counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from orchestrator.core.advisory import Vulnerable
+from orchestrator.core.model import Device
+
+
+class Milestone(StrEnum):
+    """What is looked for in the life of an update."""
+
+    OFFERED = "offered"
+    CONFIRMED = "confirmed"
+
+
+@dataclass(frozen=True, slots=True)
+class Alike:
+    """Devices that are alike.
+
+    Attributes:
+        model: their hardware model.
+        site: where they stand.
+        groups: groups that they belong to.
+        known: whether it is known what they run; if so, they are vulnerable.
+        seen: place of the first time, of those asked for, since which they said anything; one more than there are
+            for those that said nothing since any of them.
+        devices: how many.
+    """
+
+    model: str
+    site: str
+    groups: tuple[str, ...]
+    known: bool
+    seen: int
+    devices: int
+
+
+class Insight(Protocol):
+    """Counts over many devices."""
+
+    def count_exposed(self, vulnerable: Vulnerable, since: Sequence[float]) -> list[Alike]:
+        """Count devices that are vulnerable, or could be, by what they are and since when they were silent.
+
+        Args:
+            vulnerable: which devices are.
+            since: times, at least one, latest first.
+        """
+        ...
+
+    def exposed(self, vulnerable: Vulnerable, after: str, limit: int) -> list[Device]:
+        """Return these devices in the order of their identifiers, from after `after`."""
+        ...
+
+    def milestones(self, rollout_id: int, what: Milestone, since: float, width_s: int) -> dict[int, int]:
+        """Return how many devices of a rollout came to a milestone, by the number of the span of time after `since`."""
+        ...
+
+    def milestone_at(self, rollout_id: int, what: Milestone, place: int) -> float | None:
+        """Return when the device came to a milestone that came there as the `place`th, from 1; None if none did."""
+        ...

@@ -1,0 +1,57 @@
+"""What is asked of the whole fleet: who still runs a vulnerable version, and how fast a rollout protects."""
+
+import json
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query
+from starlette.responses import StreamingResponse
+
+from orchestrator.core.roles import Act, Caller
+from orchestrator.engine import curve, exposure
+from orchestrator.engine.exposure import Question
+from orchestrator.web.access import may
+from orchestrator.web.context import Context
+
+View = dict[str, Any]
+Word = Annotated[str, Query(max_length=64)]
+Counter = Annotated[int | None, Query(ge=1, lt=2**53)]
+
+
+def insight_router(context: Context) -> APIRouter:
+    """Return the routes that look at many devices at once."""
+    router = APIRouter(prefix="/api/v1")
+    reader = Annotated[Caller, Depends(may(context, Act.READ))]
+    store, now = context.store, context.now
+
+    @router.get("/exposed")
+    async def exposed(_: reader, rollout: Word = "", advisory: Word = "", below: Counter = None) -> View:
+        """Count who still runs a vulnerable version, by what a rollout or an advisory mends or by a release counter."""
+        question = Question(rollout, advisory, below)
+        return await store.read(lambda tx: exposure.count(tx, question, now()))
+
+    @router.get("/exposed/devices")
+    async def exposed_devices(
+        _: reader, rollout: Word = "", advisory: Word = "", below: Counter = None
+    ) -> StreamingResponse:
+        """List these devices, one JSON object a line."""
+        pages = exposure.lines(store, Question(rollout, advisory, below))
+        first: list[View] = await anext(pages, [])  # what is wrong with the question is said before the answer begins
+        return StreamingResponse(_text(first, pages), media_type="application/x-ndjson")
+
+    @router.get("/rollouts/{name}/curve")
+    async def rollout_curve(name: str, _: reader) -> View:
+        """Say how many devices were offered the release and are protected, over time."""
+        return await store.read(lambda tx: curve.of_rollout(tx, name))
+
+    return router
+
+
+async def _text(first: list[View], pages: AsyncIterator[list[View]]) -> AsyncIterator[bytes]:
+    yield _lines(first)
+    async for page in pages:
+        yield _lines(page)
+
+
+def _lines(page: list[View]) -> bytes:
+    return "".join(f"{json.dumps(line)}\n" for line in page).encode()

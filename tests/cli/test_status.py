@@ -1,0 +1,70 @@
+"""`ota status`: what a person sees, and the whole of it for machines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.house import House, house
+
+FAULT = "No trigger key at hand is good under keyset 4: configure the private key of k4."
+STATUS: dict[str, Any] = {
+    "version": "1.2.3",
+    "broker_connected": True,
+    "hearing": True,
+    "epoch": 4,
+    "trigger_faults": [],
+    "recorder": {"reports": 12},
+    "heard_at": 1_700_000_000.0,
+    "expires": [
+        {"name": "trigger key k4", "expires_at": 1_700_086_400.0, "days_left": 1.0, "threshold_days": 1},
+        {"name": "certificate of the broker", "error": "nobody answers"},
+    ],
+}
+
+
+@pytest.fixture
+def told() -> dict[str, Any]:
+    return dict(STATUS)
+
+
+@pytest.fixture
+def live(tmp_path: Path, told: dict[str, Any]) -> Iterator[House]:
+    with house(tmp_path, status=lambda: told) as running:
+        running.do(running.site.enrol("d1", "d2"))
+        yield running
+
+
+def test_a_person_sees_it_at_a_glance(live: House) -> None:
+    assert live.well("status").splitlines() == [
+        "version   1.2.3",
+        "broker    connected",
+        "silence   is judged",
+        "keyset    4",
+        "triggers  can be signed",
+        "store     2 devices, 0 rollouts running, 0 triggers wait for the broker",
+        "reports   12 since the start, the last at 2023-11-14 22:13:20Z",
+        "expires   2023-11-15 22:13:20Z  in 1.0 days  trigger key k4",
+        "expires   certificate of the broker: nobody answers",
+    ]
+
+
+def test_what_is_wrong_is_said(live: House, told: dict[str, Any]) -> None:
+    over = {"name": "beat key", "expires_at": 1.0, "days_left": -3.0, "threshold_days": 0}
+    told |= {"broker_connected": False, "hearing": False, "trigger_faults": [FAULT], "heard_at": None}
+    told |= {"recorder": {}, "expires": [over]}
+    lines = live.well("status").splitlines()
+    assert "broker    NOT connected" in lines
+    assert f"triggers  {FAULT}" in lines
+    assert "reports   0 since the start, the last at -" in lines
+    assert lines[-1] == "expires   1970-01-01 00:00:01Z  is over  beat key"
+
+
+def test_machines_get_the_whole_answer(live: House) -> None:
+    said = json.loads(live.well("status", "-o", "json"))
+    assert said["store"] == {"devices": 2, "running": 0, "waiting": 0, "seq": 0}
+    assert {name: value for name, value in said.items() if name != "store"} == STATUS

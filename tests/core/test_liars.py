@@ -1,0 +1,70 @@
+"""How many lies flip a gate: the least number, checked by trying every one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.core import evidence
+from orchestrator.core.liars import Liars, liars, sentences
+from orchestrator.core.model import Rollout, TallyKey
+from tests.support.builders import REST, make_plan, make_rollout, make_tally
+
+counts = st.fixed_dictionaries(
+    {"confirmed": st.integers(0, 120), "failed": st.integers(0, 6), "running": st.integers(0, 6)}
+)
+
+
+def lied(tally: Counter[TallyKey], lies: int, stratum: str = "m1") -> Counter[TallyKey]:
+    moved = tally.copy()
+    moved[TallyKey(0, 0, stratum, "confirmed")] -= lies
+    moved[TallyKey(0, 0, stratum, "failed")] += lies
+    return moved
+
+
+def passes(rollout: Rollout, tally: Counter[TallyKey]) -> bool:
+    return evidence.stage_bound(rollout, tally).holds
+
+
+def halts(rollout: Rollout, tally: Counter[TallyKey]) -> bool:
+    return any(item.halts for item in evidence.halt_evidence(rollout, tally))
+
+
+@given(counts, st.sampled_from([0.05, 0.1, 0.3]))
+def test_the_numbers_are_the_least_ones(told: dict[str, int], limit: float) -> None:
+    rollout, tally = make_rollout(make_plan((130, REST), (limit, None)), 500), make_tally(told)
+    found = liars(rollout, tally)
+    tries = range(told["confirmed"] + 1)
+    unpass = [lies for lies in tries if not passes(rollout, lied(tally, lies))] if passes(rollout, tally) else []
+    unhalt = [lies for lies in tries if halts(rollout, lied(tally, lies))] if not halts(rollout, tally) else []
+    assert found == Liars(told["confirmed"], min(unpass, default=None), min(unhalt, default=None))
+
+
+@given(st.integers(0, 40), st.integers(0, 40))
+def test_lies_of_one_stratum_are_counted_there(ours: int, theirs: int) -> None:
+    rollout = replace(make_rollout(make_plan((80, REST)), 500), strata=2)
+    tally = make_tally({"confirmed": ours}, stratum="m1") + make_tally({"confirmed": theirs}, stratum="m2")
+    least = [
+        lies
+        for stratum, most in (("m1", ours), ("m2", theirs))
+        for lies in range(most + 1)
+        if halts(rollout, lied(tally, lies, stratum))
+    ]
+    assert (liars(rollout, tally).unhalt or 999) <= min(least, default=999)
+
+
+def test_what_relapsed_is_no_confirmation_and_other_epochs_do_not_count() -> None:
+    rollout = replace(make_rollout(make_plan((20, REST)), 200), epoch=1)
+    tally = make_tally({"confirmed": 20}) + make_tally({"confirmed": 12, "relapsed": 2}, epoch=1)
+    assert liars(rollout, tally).confirmed == 10
+
+
+def test_it_is_said_in_words_only_where_lies_matter() -> None:
+    assert sentences(Liars(20, 2, 3)) == [
+        "its bound would not hold if 2 of the 20 confirmations were lies",
+        "it would have halted if 3 of the 20 confirmations were lies",
+    ]
+    assert sentences(Liars(20, None, None)) == []
