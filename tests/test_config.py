@@ -307,3 +307,12 @@ def test_a_section_in_another_case_with_a_wrong_value_is_a_clear_error(file: Pat
     with pytest.raises(ConfigError) as refused:
         config.load(file, {})
     assert any("level" in fault for fault in refused.value.faults)
+
+
+@pytest.mark.parametrize("key", ["sources.file_roots", "certificates.files"])
+def test_a_path_that_no_file_system_can_hold_is_a_fault_and_no_crash(file: Path, key: str) -> None:
+    section, name = key.split(".")
+    file.write_text(yaml.safe_dump({section: {name: ["/" + "9" * 300]}}))
+    with pytest.raises(ConfigError) as refused:
+        config.load(file, {})
+    assert any(fault.startswith(key) for fault in refused.value.faults)

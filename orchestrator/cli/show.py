@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import click
@@ -167,6 +167,8 @@ def draw_preview(data: View) -> None:
         group = f" of group {stage['group']}" if stage["group"] else ""
         click.echo(f"  stage {stage['index'] + 1}  {stage['devices']} devices{group}{f' ({strata})' if strata else ''}")
         _draw_ids(stage["ids"])
+    if data["unknown"]:
+        click.echo(f"  of {data['unknown']} of the devices that match nobody knows what they run")
     for item in data["left_out"]:
         click.echo(f"  left out  {item['devices']} devices: {plain(item['text'])}")
         _draw_ids(item["ids"])
@@ -189,8 +191,7 @@ def draw_device(data: View) -> None:
             click.echo(f"  {name:<10}{plain(' '.join(data[name]))}")
     for name, value in data["attributes"].items():
         click.echo(f"  {plain(name)} = {plain(value)}")
-    if data["quarantine"]:
-        click.echo(f"  quarantined since {when(data['quarantined_at'])}: {plain(data['quarantine'])}")
+    _draw_quarantine(data)
     if data["updates"]:
         table(
             ("rollout", "state", "since", "stage", "attempt", "code"),
@@ -204,21 +205,37 @@ def draw_device(data: View) -> None:
 def draw_device_reason(data: View) -> None:
     """Print why a device has or has not each release."""
     draw_devices([data["device"]])
+    _draw_quarantine(data["device"])
     for item in data["rollouts"]:
         click.echo(f"{item['rollout']} ({item['phase']}): {item['state'] or 'not taken'}: {plain(item['because'])}")
         if (refusal := item.get("refusal")) is not None:
             said = plain(" ".join(filter(None, (refusal["code"], refusal["text"]))))
             click.echo(f"  refused last at {when(refusal['at'])}: {said}. {refusal['means']}".rstrip())
-        for reason in item["reasons"] if len(item["reasons"]) > 1 or item["state"] is not None else ():
-            until = "" if reason["may_change_at"] is None else f"  (until {when(reason['may_change_at'])})"
-            click.echo(f"  held    {reason['code']}: {plain(reason['text'])}{until}")
-        for delivery in item.get("deliveries", []):
-            click.echo(
-                f"  {when(delivery['planned_at'])}  {delivery['kind']} {delivery['state']} seq {delivery['seq']}"
-            )
-        for report in item.get("reports", []):
-            detail = plain(" ".join(filter(None, (report["code"], report["text"]))))
-            click.echo(f"  {when(report['at'])}  said {report['kind']} {detail}".rstrip())
+        _draw_held(item)
+        for _, line in sorted([*_sent(item), *_said(item)], key=lambda each: each[0]):
+            click.echo(line)
+
+
+def _draw_held(item: View) -> None:
+    """Print what holds a device, unless that is one reason without a time, which was printed already."""
+    told = [reason["text"] for reason in item["reasons"] if reason["may_change_at"] is None]
+    if len(item["reasons"]) == 1 and (item["state"] is None or told == [item["because"]]):
+        return
+    for reason in item["reasons"]:
+        until = "" if reason["may_change_at"] is None else f"  (until {when(reason['may_change_at'])})"
+        click.echo(f"  held    {reason['code']}: {plain(reason['text'])}{until}")
+
+
+def _sent(item: View) -> Iterator[tuple[float, str]]:
+    for delivery in item.get("deliveries", []):
+        at = delivery["planned_at"]
+        yield at, f"  {when(at)}  {delivery['kind']} {delivery['state']} seq {delivery['seq']}"
+
+
+def _said(item: View) -> Iterator[tuple[float, str]]:
+    for report in item.get("reports", []):
+        detail = plain(" ".join(filter(None, (report["code"], report["text"]))))
+        yield report["at"], f"  {when(report['at'])}  said {report['kind']} {detail}".rstrip()
 
 
 def draw_artifacts(data: list[View]) -> None:
@@ -238,6 +255,11 @@ def draw_releases(data: list[View]) -> None:
         ("name", "version", "rel", "artifacts", "created"),
         [(r["name"], r["version"], r["rel"], len(r["artifacts"]), when(r["created_at"])) for r in data],
     )
+
+
+def _draw_quarantine(device: View) -> None:
+    if device["quarantine"]:
+        click.echo(f"  quarantined since {when(device['quarantined_at'])}: {plain(device['quarantine'])}")
 
 
 def _stage_line(stage: View) -> str:
@@ -278,7 +300,9 @@ def _waited(item: View) -> str:
 
 
 def _to_halt(item: View) -> str:
-    return "" if item["more"] is None else f"; {item['more']} more failures among these halt"
+    if item["more"] is None:
+        return ""
+    return f"; {item['more']} more failures among these halt" if item["more"] else "; that is enough to halt"
 
 
 def _to_pass(bound: View) -> str:

@@ -49,12 +49,12 @@ def simulate_command(
     silent_share: float | None,
     **given: Any,
 ) -> None:
-    """Rehearse with simulated devices until SIGTERM, SIGINT or --duration.
+    """Run simulated devices until SIGTERM, SIGINT or --duration.
 
     Devices are real MQTT and HTTP clients. They verify triggers with the reference verifier, download,
     check, install into A/B slots, reboot, test themselves, and misbehave as the behaviour says.
     """
-    from orchestrator.sim.rehearsal import Request, rehearse
+    from orchestrator.sim.start import Request, simulate
 
     flags = {
         "devices": devices,
@@ -64,7 +64,7 @@ def simulate_command(
         "silent_share": silent_share,
     }
     changes = {name: value for name, value in flags.items() if value is not None}
-    summary = rehearse(Request(changes=changes, **given), _display())
+    summary = simulate(Request(changes=changes, **given), _display())
     click.echo(json.dumps(summary, indent=2))
 
 

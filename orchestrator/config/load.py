@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -205,14 +205,22 @@ def _checks(settings: Settings) -> Iterator[tuple[str, ...]]:
         if fault := _unreadable(file):
             yield "certificates.files", fault
     for folder in settings.sources.file_roots:
-        if not folder.is_absolute() or not folder.is_dir():
+        if not folder.is_absolute() or not _is(folder, Path.is_dir):
             yield "sources.file_roots", f"{folder} is not the absolute path of a folder"
 
 
 def _unreadable(path: Path) -> str | None:
-    if not path.is_file():
+    if not _is(path, Path.is_file):
         return f"there is no file {path}"
     return None if os.access(path, os.R_OK) else f"{path} cannot be read by this user"
+
+
+def _is(path: Path, kind: Callable[[Path], bool]) -> bool:
+    """Ask what a path is; one that cannot be, being too long, is nothing."""
+    try:
+        return kind(path)
+    except OSError:
+        return False
 
 
 def _leaves(model: type[BaseModel], prefix: str) -> Iterator[str]:

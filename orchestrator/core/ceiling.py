@@ -2,7 +2,7 @@
 
 Rules:
 - Whatever goes wrong, a release, a plan, an operator, reaches no more devices per hour than this; only a warrant
-  lets a rollout go beyond.
+  lets a rollout go beyond, by the devices that it names, whatever others were offered in the hour.
 - Offers are counted by minute, and a minute counts until an hour after its end: the window is between 60 and 61
   minutes long, never shorter.
 - A clock that is set back forgets nothing: offers of minutes that are still to come count as of now.
@@ -47,7 +47,7 @@ class Ceiling:
             fleet: registered devices.
             warranted: devices that a warrant allows the asking rollout, 0 without one.
         """
-        return max(self.floor, math.floor(self.share * fleet), warranted)
+        return max(self.floor, math.floor(self.share * fleet)) + warranted
 
 
 STANDARD = Ceiling()

@@ -18,9 +18,11 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
-from orchestrator.core import selector
+from orchestrator.core import route, selector
 from orchestrator.core.model import Device, Plan, Reason, SizeKind, Stage, StagePlan
+from orchestrator.core.route import Way
 
 RANK_BITS = 62
 """Ranks fit a signed 64-bit column of any database."""
@@ -33,6 +35,12 @@ MAX_STRATA = 64
 
 NOWHERE, OTHER = "(none)", "(other)"
 """Strata of the devices of which it is not known, and of late joiners that bring one too many."""
+
+Ways = Mapping[str, Way]
+"""What a device may take on its way to a release, by hardware model; without those that any device may jump to."""
+
+STRAIGHT: Ways = MappingProxyType({})
+"""Every device may jump to the release."""
 
 Bucket = tuple[str, tuple[str, ...]]
 """Devices that every stage treats alike: a stratum, and those groups with a stage of their own that they are in."""
@@ -223,7 +231,12 @@ def belongs(device: Device, plan: Plan, hardware: frozenset[str], rel: int) -> b
 
 
 def left_out(
-    device: Device, plan: Plan, hardware: frozenset[str], rel: int, fixed_at: float | None = None
+    device: Device,
+    plan: Plan,
+    hardware: frozenset[str],
+    rel: int,
+    fixed_at: float | None = None,
+    ways: Ways = STRAIGHT,
 ) -> Reason | None:
     """Return why a device is not in the cohort of a plan, None if it is.
 
@@ -233,12 +246,18 @@ def left_out(
         hardware: models that the release has an artifact for.
         rel: release counter of the release; a device that runs it, or a later one, needs no update.
         fixed_at: when the cohort was fixed, None while it is open.
+        ways: what too old devices may take before.
     """
-    return next(all_left_out(device, plan, hardware, rel, fixed_at), None)
+    return next(all_left_out(device, plan, hardware, rel, fixed_at, ways), None)
 
 
 def all_left_out(
-    device: Device, plan: Plan, hardware: frozenset[str], rel: int, fixed_at: float | None = None
+    device: Device,
+    plan: Plan,
+    hardware: frozenset[str],
+    rel: int,
+    fixed_at: float | None = None,
+    ways: Ways = STRAIGHT,
 ) -> Iterator[Reason]:
     """Yield every reason why a device is not in the cohort of a plan, as `left_out` names the first."""
     if device.quarantine:
@@ -255,8 +274,23 @@ def all_left_out(
         yield Reason("group", f"it is in none of the groups {', '.join(plan.groups)}")
     if not selector.parse(plan.select).matches(device):
         yield Reason("not_selected", f"it does not meet the selector {plan.select}")
+    if (reason := too_low(device, ways)) is not None:
+        yield reason
     if fixed_at is not None and device.registered_at > fixed_at:
         yield Reason("late", "it was registered after the cohort was fixed")
+
+
+def too_low(device: Device, ways: Ways) -> Reason | None:
+    """Return why a device is too old to jump to the release, None if it is not, or if nobody knows what it runs."""
+    way = ways.get(device.model)
+    if way is None or not is_known(device) or device.rel >= way.target.min_from:
+        return None
+    return route.too_low(device.rel, way)
+
+
+def is_known(device: Device) -> bool:
+    """Say whether it is known what a device runs."""
+    return bool(device.version or device.rel)
 
 
 def sieve(plan: Plan, hardware: frozenset[str], rel: int, fixed_at: float | None = None) -> Sieve:

@@ -14,13 +14,16 @@ from collections import Counter
 from dataclasses import dataclass
 
 from orchestrator.core import gate
-from orchestrator.core.model import RELAPSED, RETRIED, Rollout, Tally, UpdateState
+from orchestrator.core.model import MET, RELAPSED, RETRIED, Rollout, Tally, UpdateState
 from orchestrator.core.update import FAILURES, IN_FLIGHT, NEUTRAL, RESOLVED, RETRIABLE
 
 S = UpdateState
 
-EVENTS = frozenset({RELAPSED, RETRIED})
-"""Tally words for a failure beside the state that its device is counted in; no device is counted by them."""
+AGAIN = frozenset({RELAPSED, RETRIED})
+"""Tally words for a failure beside the state that its device is counted in."""
+
+EVENTS = AGAIN | {MET}
+"""Tally words that stand beside the state that a device is counted in; no device is counted by them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +108,11 @@ def halt_evidence(rollout: Rollout, tally: Tally) -> tuple[Evidence, ...]:
     for key, count in tally.items():
         if key.epoch != rollout.epoch:
             continue
-        if key.state in EVENTS or key.state in FAILURES:
+        if key.state in AGAIN or key.state in FAILURES:
             failures[key.stratum] += count
-        if key.state not in EVENTS and key.state not in NEUTRAL:
+        elif key.state in NEUTRAL:
+            continue
+        if key.state not in AGAIN:
             exposed[key.stratum] += count
     split = rollout.strata > 1
     total = _evidence("", failures.total(), exposed.total(), rule.tolerated, (2 if split else 1) / alpha)
@@ -159,6 +164,12 @@ def confirmed(rollout: Rollout, tally: Tally, stratum: str = "") -> int:
     return max(count, 0)
 
 
+def resolved(rollout: Rollout, tally: Tally) -> int:
+    """Return how many devices of the present epoch are healthy or have failed; each once, whatever it was before."""
+    shown = {S.CONFIRMED, *FAILURES}
+    return sum(count for key, count in tally.items() if key.epoch == rollout.epoch and key.state in shown)
+
+
 def in_flight(tally: Tally) -> int:
     """Return how many slots are taken, over all stages."""
     return sum(count for key, count in tally.items() if key.state in IN_FLIGHT)
@@ -199,12 +210,8 @@ def stage_bound(rollout: Rollout, tally: Tally) -> Bound:
     for key, count in tally.items():
         if key.epoch != rollout.epoch or key.state in NEUTRAL:
             continue
-        if key.state in EVENTS:
-            failures += count
-            continue
-        exposed += count
-        if key.state != S.CONFIRMED:
-            failures += count
+        exposed += count if key.state not in AGAIN else 0
+        failures += count if key.state not in (MET, S.CONFIRMED) else 0
     limit = rollout.plan.stages[rollout.stage].limit
     confidence = rollout.plan.confidence
     if limit is None:

@@ -1,7 +1,7 @@
 """Why a device that could be offered the release is not offered it now, and when to look at it again.
 
 Rules:
-- All that holds a device is named at once: hours, spread, requirements, consent.
+- All that holds a device is named at once: its age, hours, spread, requirements, consent.
 - What is urgent overrides hours and consent, never what the device must be able to do.
 - A device is looked at again when the first of its reasons may end, and when it says something new; while its hours are
   closed it is not looked at before they open.
@@ -61,6 +61,7 @@ class Candidate:
         shut: why the hours of its place are closed, None while they are open; devices are many, places are few.
         situation: what it said.
         size_bytes: size of the artifact that it would get.
+        too_low: why it is too old to jump to the release, None if it is not.
     """
 
     device_id: str
@@ -70,6 +71,7 @@ class Candidate:
     shut: Unmet | None
     situation: Situation
     size_bytes: int
+    too_low: Reason | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +141,8 @@ def closes_at(plan: Plan, zone: Zone, now: float) -> float | None:
 
 
 def _reasons(plan: Plan, key: bytes, device: Candidate, now: float) -> Iterator[Unmet]:
+    if device.too_low is not None:
+        yield Unmet(device.too_low, None)
     if device.shut is not None:
         yield device.shut
     if plan.jitter_s and (until := device.since + _delay_s(plan, key, device)) > now:

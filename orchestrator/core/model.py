@@ -9,7 +9,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -355,11 +355,17 @@ class UpdateState(StrEnum):
     __hash__ = str.__hash__  # every table is keyed by this; the enum's own is a Python function
 
 
+DAEMON = "orchestrator"
+"""Who acts, on the record, where no person does."""
+
 RELAPSED = "relapsed"
 """Tally word for a failure after confirmation in a stage that was judged already."""
 
 RETRIED = "retried"
 """Tally word for a failure that stays evidence although a person gave the device another attempt."""
+
+MET = "met"
+"""Tally word beside `RETRIED` for its device, as long as that counts nowhere else among the exposed of that epoch."""
 
 
 class TallyKey(NamedTuple):
@@ -369,7 +375,7 @@ class TallyKey(NamedTuple):
         epoch: evidence epoch in which the device was offered the release.
         stage: stage index.
         stratum: hardware model, or what else the plan stratifies by.
-        state: an `UpdateState` value, `RELAPSED` or `RETRIED`.
+        state: an `UpdateState` value, `RELAPSED`, `RETRIED` or `MET`.
     """
 
     epoch: int
@@ -447,6 +453,16 @@ class Rollout:
     def current(self) -> Stage:
         """The stage that is open now."""
         return self.stages[self.stage]
+
+    @property
+    def is_in_last_stage(self) -> bool:
+        """Whether no stage follows the one that is open now."""
+        return self.stage + 1 == len(self.stages)
+
+    def with_current(self, stage: Stage) -> Rollout:
+        """Return the rollout with another stage in the place of the one that is open now."""
+        stages = (*self.stages[: self.stage], stage, *self.stages[self.stage + 1 :])
+        return replace(self, stages=stages)
 
 
 class Update(NamedTuple):

@@ -1,9 +1,8 @@
-"""What became of an update, read from what a device says afterwards, or does not say: a table, first match wins.
+"""What became of an update, read from what a device says it runs: a table, first match wins.
 
 Rules:
 - The table is total: whatever is known and whatever is not, one row answers, and it says in words why.
-- Nothing is confirmed without the new release, by number or hash, seen after a later boot.
-- A device that cannot go back by itself did not roll back; one that can, and ran the release before, did.
+- Nothing is confirmed without the new release, seen after a later boot.
 - Silence is judged at the deadline, never before it; before it, what proves nothing is waited for.
 
 The boot counter is trusted to rise only: one that is lower than before was erased, and proves a boot but no number.
@@ -17,9 +16,6 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from orchestrator.core.reason import Reason
-
-LEAST_HASH_CHARS = 8
-"""A hash that is cut shorter than this names no image."""
 
 
 class Verdict(StrEnum):
@@ -66,22 +62,16 @@ class Offered:
 
     Attributes:
         rel: release counter that was offered.
-        sha256: hash of the artifact, base64url.
         from_rel: release counter that ran before.
-        from_sha256: hash of the artifact that ran before, "" if not known.
         boot: identifier of the boot then, "" if not known.
         boots: boot counter then, None if not known.
-        two_slots: whether the device keeps the image before and can go back to it by itself.
         deadline_at: when silence is judged.
     """
 
     rel: int
-    sha256: str
     from_rel: int
-    from_sha256: str
     boot: str
     boots: int | None
-    two_slots: bool
     deadline_at: float
 
 
@@ -91,25 +81,17 @@ class Seen:
 
     Attributes:
         rel: release counter that runs, None if it did not say.
-        sha256: first characters of the hash that runs, "" if it did not say.
         boot: identifier of its boot, "" if it did not say.
         boots: its boot counter, None if it did not say.
         uptime_s: how long it has been up, None if it did not say.
-        gave_up_slot: whether its boot loader has given up the image in the other slot.
         ran_new: whether it said earlier that it runs the release.
-        healthy: whether it said that the release is healthy.
-        asks: whether it asks for an update again, which none does that is still installing one.
     """
 
     rel: int | None = None
-    sha256: str = ""
     boot: str = ""
     boots: int | None = None
     uptime_s: float | None = None
-    gave_up_slot: bool = False
     ran_new: bool = False
-    healthy: bool = False
-    asks: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +117,8 @@ class Signs(NamedTuple):
         due: whether the deadline has passed.
         runs: what it runs.
         boots: boots since the offer.
-        two_slots: whether it can go back by itself.
-        gave_up_slot: whether its boot loader gave up the image in the other slot.
         ran_new: whether it ran the release earlier.
         done: whether it is certainly no longer installing.
-        healthy: whether it said that the release is healthy.
         stayed: whether it was up long enough.
         shaky: whether it boots again and again.
     """
@@ -148,11 +127,8 @@ class Signs(NamedTuple):
     due: bool
     runs: Runs
     boots: Boots
-    two_slots: bool
-    gave_up_slot: bool
     ran_new: bool
     done: bool
-    healthy: bool
     stayed: bool
     shaky: bool
 
@@ -173,21 +149,18 @@ class Row(NamedTuple):
     text: str
 
 
-_OLD, _NEW = {"runs": Runs.OLD}, {"runs": Runs.NEW}
+_OLD = {"runs": Runs.OLD}
 
 TABLE: tuple[Row, ...] = (
     Row({"heard": False, "due": False}, V.WAITING, "silent", "it has not been heard of yet"),
     Row({"heard": False}, V.UNREACHABLE, "unheard", "it was not heard of until the deadline"),
     Row({"runs": Runs.OTHER}, V.DRIFTED, "third_release", "it runs neither the release nor the one before"),
     # the one before
-    Row(_OLD | {"gave_up_slot": True}, V.ROLLED_BACK, "slot_given_up", "its boot loader gave the release up"),
-    Row(_OLD | {"two_slots": True, "ran_new": True}, V.ROLLED_BACK, "ran_it", "it ran the release, and does no more"),
-    Row(_OLD | {"two_slots": True, "boots": Boots.MORE}, V.ROLLED_BACK, "booted_twice", "it booted into it and back"),
-    Row(_OLD | {"ran_new": True}, V.DRIFTED, "put_back", "it ran the release and cannot go back: somebody put it back"),
+    Row(_OLD | {"ran_new": True}, V.ROLLED_BACK, "ran_it", "it ran the release, and does no more"),
+    Row(_OLD | {"boots": Boots.MORE}, V.ROLLED_BACK, "booted_twice", "it booted into it and back"),
     Row(_OLD | {"done": True}, V.FAILED_INSTALL, "never_ran", "it runs what it ran before; the install was rejected"),
     Row(_OLD, V.WAITING, "installing", "it may still be installing"),
     # not said what
-    Row({"runs": Runs.UNKNOWN, "gave_up_slot": True}, V.ROLLED_BACK, "slot_given_up", "its boot loader gave it up"),
     Row({"runs": Runs.UNKNOWN, "due": True}, V.UNREACHABLE, "says_nothing", "it does not say what it runs"),
     Row({"runs": Runs.UNKNOWN}, V.WAITING, "says_nothing", "it has not said yet what it runs"),
     # the release
@@ -196,7 +169,6 @@ TABLE: tuple[Row, ...] = (
     Row({"shaky": True}, V.UNSTABLE, "boots_again", "it runs the release and boots again and again"),
     Row({"boots": Boots.UNKNOWN, "due": True}, V.UNREACHABLE, "unproven", "nothing shows that it ever booted"),
     Row({"boots": Boots.UNKNOWN}, V.WAITING, "unproven", "nothing shows yet that it booted"),
-    Row({"healthy": True}, V.CONFIRMED, "healthy", "it booted into the release and says that it is healthy"),
     Row({"due": True, "stayed": True}, V.CONFIRMED, "stayed", "it booted into the release and stayed up"),
     Row({"due": True}, V.UNSTABLE, "not_healthy", "it runs the release, but neither stayed up nor said it is healthy"),
     Row({}, V.WAITING, "on_trial", "it runs the release on trial"),
@@ -232,35 +204,14 @@ def signs(offered: Offered, seen: Seen | None, trial: Trial, now: float) -> Sign
         due=due,
         runs=_runs(offered, said),
         boots=boots,
-        two_slots=offered.two_slots,
-        gave_up_slot=said.gave_up_slot,
         ran_new=said.ran_new,
-        done=due or said.asks or boots in LATER,
-        healthy=said.healthy,
+        done=due or boots in LATER,
         stayed=up_s is not None and up_s >= trial.dwell_s,
         shaky=up_s is not None and up_s < trial.shaky_s and (_counted(offered, said) or 0) >= trial.boots,
     )
 
 
 def _runs(offered: Offered, said: Seen) -> Runs:
-    """Compare by hash and by number; where both are told and do not agree, something else runs."""
-    by_hash, by_rel = _by_hash(offered, said), _by_rel(offered, said)
-    if by_hash is Runs.UNKNOWN or by_rel is Runs.UNKNOWN:
-        return by_rel if by_hash is Runs.UNKNOWN else by_hash
-    return by_hash if by_hash is by_rel else Runs.OTHER
-
-
-def _by_hash(offered: Offered, said: Seen) -> Runs:
-    if len(said.sha256) < LEAST_HASH_CHARS:
-        return Runs.UNKNOWN
-    if offered.sha256.startswith(said.sha256):
-        return Runs.NEW
-    if not offered.from_sha256:  # it may be the one before, whose hash is not known
-        return Runs.UNKNOWN if said.rel == offered.from_rel != offered.rel else Runs.OTHER
-    return Runs.OLD if offered.from_sha256.startswith(said.sha256) else Runs.OTHER
-
-
-def _by_rel(offered: Offered, said: Seen) -> Runs:
     if said.rel is None or said.rel == offered.rel == offered.from_rel:  # a number that both have tells nothing
         return Runs.UNKNOWN
     if said.rel == offered.rel:
@@ -274,18 +225,11 @@ def _boots(offered: Offered, said: Seen) -> Boots:
         return Boots.ONE if counted == 1 else Boots.MORE
     if counted or _other_boot(offered, said):  # below zero, the counter was erased
         return Boots.SOME
-    if counted == 0 or (offered.boot and said.boot):
-        return Boots.NONE
-    return Boots.SOME if _changed_hash(offered, said) else Boots.UNKNOWN
+    return Boots.NONE if counted == 0 or (offered.boot and said.boot) else Boots.UNKNOWN
 
 
 def _other_boot(offered: Offered, said: Seen) -> bool:
     return bool(offered.boot and said.boot and offered.boot != said.boot)
-
-
-def _changed_hash(offered: Offered, said: Seen) -> bool:
-    """A running image does not change without a boot."""
-    return _by_hash(offered, said) is Runs.NEW and bool(offered.from_sha256) and offered.from_sha256 != offered.sha256
 
 
 def _counted(offered: Offered, said: Seen) -> int | None:

@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from orchestrator.core import evidence, gate
-from orchestrator.core.evidence import EVENTS, Evidence
-from orchestrator.core.model import Rollout, Tally, UpdateState
+from orchestrator.core.evidence import AGAIN, Evidence
+from orchestrator.core.model import MET, Rollout, Tally, UpdateState
 from orchestrator.core.update import FAILURES, NEUTRAL
 
 
@@ -61,7 +61,9 @@ def to_pass(rollout: Rollout, tally: Tally) -> ToPass:
     for key, count in tally.items():
         if key.epoch != rollout.epoch or key.state in NEUTRAL:
             continue
-        if key.state in EVENTS:
+        if key.state == MET:
+            under_way += count  # like one that holds a slot: it is exposed, and may still become healthy
+        elif key.state in AGAIN:
             again += count
         elif key.state in FAILURES:
             shown += count

@@ -63,13 +63,6 @@ def allowed(ramp: Ramp, climb: Climb) -> int:
     return _rate(ramp, climb.step)
 
 
-def next_step_at(ramp: Ramp, climb: Climb) -> float | None:
-    """Return when the rate rises next, None if it has reached its cap."""
-    if ramp.factor == 1 or allowed(ramp, climb) >= ramp.cap:
-        return None
-    return climb.began_at + (climb.step + 1) * ramp.every_s
-
-
 def room(ramp: Ramp, climb: Climb, now: float) -> int:
     """Return how many updates may start now.
 

@@ -12,12 +12,11 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Generic, NamedTuple, TypeVar
 
 from orchestrator.core.reason import Reason
-from orchestrator.errors import ConflictError
 
 SLOT_SHARE = 0.9
 """Largest part of its slot that an artifact may take."""
@@ -171,31 +170,6 @@ def awaits(rule: ConsentRule, wish: Wish, now: float) -> Unmet | None:
         # A clock that was set back must not stretch a deferral beyond what the plan allows.
         return Unmet(Reason("deferred", text), min(wish.deferred_until, now + rule.longest_s))
     return Unmet(Reason("consent", "its user has not agreed yet"))
-
-
-def defer(rule: ConsentRule, wish: Wish, until: float, now: float) -> Wish:
-    """Return the wish of a user who puts the update off.
-
-    Args:
-        rule: what the plan wants.
-        wish: what the user said before.
-        until: when to ask again.
-        now: present time.
-
-    Raises:
-        ConflictError: the user is not asked, has agreed, has put it off too often, or wants to for too long.
-    """
-    if rule.consent is Consent.NOT_NEEDED:
-        raise ConflictError("this rollout does not ask the users; nothing can be put off", code="not_asked")
-    if wish.agreed:
-        raise ConflictError("the user has agreed already; recall the update instead", code="agreed")
-    if wish.deferrals >= rule.deferrals:
-        text = f"the update was put off {wish.deferrals} times already; the plan allows no more"
-        raise ConflictError(text, code="deferred_too_often")
-    if not now < until <= now + rule.longest_s:
-        text = f"an update is put off by at most {rule.longest_s:.0f} s, and to a time that is still to come"
-        raise ConflictError(text, code="deferred_too_long")
-    return replace(wish, deferred_until=until, deferrals=wish.deferrals + 1)
 
 
 def _judge(wanted: Requirements, condition: Condition, size_bytes: int, now: float) -> Iterator[Unmet]:

@@ -31,6 +31,18 @@ class Stone(NamedTuple):
     release: str
 
 
+class Way(NamedTuple):
+    """What one hardware model may take on its way to a release.
+
+    Attributes:
+        target: the release.
+        stones: earlier releases that are known.
+    """
+
+    target: Stone
+    stones: tuple[Stone, ...]
+
+
 def stone(release: Release, artifact: Artifact) -> Stone:
     """Return the stepping stone that a release is for the hardware models of one of its artifacts."""
     return Stone(release.rel, artifact.min_from, release.name)
@@ -81,6 +93,15 @@ def route(running: int | None, target: Stone, stones: Collection[Stone]) -> tupl
         steps.append(max(further))
         at = steps[-1].rel
     return tuple(steps)
+
+
+def too_low(running: int, way: Way) -> Reason:
+    """Return why a device cannot jump to a release, in words that name the release that it takes before."""
+    step = next_step(running, way.target, way.stones)
+    if isinstance(step, Reason):
+        return Reason("from_too_low", f"it runs release counter {running}; {step.text}")
+    text = f"it runs release counter {running}, and the release takes {way.target.min_from} or later; {step.release} "
+    return Reason("from_too_low", f"{text}is the next step on its way")
 
 
 def _no_route(running: int, at: int, target: Stone) -> Reason:

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from orchestrator.core import health
 from orchestrator.core.health import HealthRule
-from orchestrator.core.model import RELAPSED, RETRIED, Deadlines, TallyKey, Update, UpdateState
+from orchestrator.core.model import MET, RELAPSED, RETRIED, Deadlines, TallyKey, Update, UpdateState
 from orchestrator.core.retry import Again, FailureClass, RetryPolicy, class_of, next_attempt
 
 S = UpdateState
@@ -297,7 +297,10 @@ def _counted(
         )
     if failed_epoch is None or (state in FAILURES and epoch == failed_epoch):
         return (TallyKey(epoch, stage, stratum, state),)  # one device is one failure, however often it failed
-    return (TallyKey(epoch, stage, stratum, state), TallyKey(failed_epoch, stage, stratum, RETRIED))
+    kept = (TallyKey(epoch, stage, stratum, state), TallyKey(failed_epoch, stage, stratum, RETRIED))
+    if epoch == failed_epoch and state not in NEUTRAL:
+        return kept
+    return (*kept, TallyKey(failed_epoch, stage, stratum, MET))
 
 
 def _read_running_release(update: Update, fact: Fact) -> Fact:

@@ -12,7 +12,7 @@ Rules:
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -116,17 +116,6 @@ def next_change(windows: Windows, zone: Zone, now: float) -> float | None:
     present = is_open(windows, zone, now)
     moments = _moments(_marks(windows), zone, now)
     return next((at for at in moments if _opens(windows, zone.local(at)) is not present), None)
-
-
-def open_zones(windows: Windows, zones: Iterable[Zone], now: float) -> frozenset[str]:
-    """Return the names of those zones whose devices may be updated now."""
-    return frozenset(zone.name for zone in zones if is_open(windows, zone, now))
-
-
-def next_change_of_any(windows: Windows, zones: Iterable[Zone], now: float) -> float | None:
-    """Return when `open_zones` changes next, None if it does not within `HORIZON_S`."""
-    changes = (next_change(windows, zone, now) for zone in zones)
-    return min((at for at in changes if at is not None), default=None)
 
 
 def closed(windows: Windows, zone: Zone, now: float) -> Unmet | None:

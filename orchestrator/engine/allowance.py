@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from orchestrator.core import budget, ceiling
+from orchestrator.core import budget, ceiling, judgement
 from orchestrator.core import rollout as machine
 from orchestrator.core.budget import Slots
 from orchestrator.core.ceiling import Ceiling, Room
@@ -71,13 +71,13 @@ def outside_of(tx: Tx, rollout: Rollout) -> Outside:
     """Return what is known besides tallies: what a service answered for the current stage, and an outage."""
     if rollout.phase not in machine.JUDGED or not rollout.stages:
         return Outside()
-    asked = machine.gate_of(rollout) is not None
+    asked = judgement.gate_of(rollout) is not None
     return Outside(tx.gate_answer(rollout.id, rollout.stage) if asked else None, tx.outage())
 
 
 def decide(tx: Tx, rollout: Rollout, tally: Tally, now: float, limits: Ceiling, *, hearing: bool) -> Decision:
-    """Decide what evidence, time, the budget, the ceiling and what holds devices ask for; see `core.rollout.step`."""
-    decision = machine.step(rollout, tally, now, hearing=hearing, outside=outside_of(tx, rollout))
+    """Decide what evidence, time, the budget, the ceiling and what holds devices ask for; see `core.judgement.step`."""
+    decision = judgement.step(rollout, tally, now, hearing=hearing, outside=outside_of(tx, rollout))
     if not any(isinstance(effect, Offer) for effect in decision.effects):
         return decision
     within = budget.hold(decision, slots(tx, rollout, limits))

@@ -31,9 +31,6 @@ from orchestrator.ports import Review, Store, Tx
 HURRIES = frozenset({Command.ADVANCE, Command.SKIP})
 """Commands that let a stage pass without its evidence."""
 
-_RECENT = 1000
-"""So many of the newest proposals are searched for those that an act overtakes."""
-
 
 @dataclass(frozen=True, slots=True)
 class Rules:
@@ -269,8 +266,8 @@ def _break_glass(tx: Tx, ask: Ask, wish: Wish, now: float) -> None:
     made = tx.add_review(Review(0, ask.matter, ask.object, text, caller.name, caller.person, wish.break_glass, now))
     said = {"review": made.id, "text": text, "digest": ask.digest, "reason": wish.break_glass}
     tx.audit(caller.name, "glass.broken", f"{ask.matter} {ask.object}", said, now)
-    for proposal in tx.proposals(_RECENT):  # whoever waited for approvals of the same waits for nothing
-        if (proposal.matter, proposal.object) == (ask.matter, ask.object) and proposal.state in approval.OPEN:
+    for proposal in tx.proposals_about(ask.object):  # whoever waited for approvals of the same waits for nothing
+        if proposal.matter is ask.matter and proposal.state in approval.OPEN:
             overtaken = approval.overtake(proposal, now)
             tx.save_proposal(overtaken)
             _note(tx, caller.name, overtaken, now)

@@ -9,13 +9,13 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from orchestrator.core import cohort
-from orchestrator.core.cohort import Member
+from orchestrator.core.cohort import Member, Ways
 from orchestrator.core.model import Device, Facts, Plan, Reason, Rollout
-from orchestrator.engine.releases import by_model, release_of
+from orchestrator.engine.releases import by_model, release_of, ways
 from orchestrator.ports import Store, Tx
 
 CHUNK = 2000
@@ -32,6 +32,7 @@ class Audience:
         secret: what orders the cohort.
         rollout_id: rollout whose devices do not wait any more, None for a plan that was never started.
         fixed_at: when the cohort was fixed, None while it is not, or is open.
+        ways: what devices may take that are too old to jump to the release.
     """
 
     plan: Plan
@@ -40,10 +41,11 @@ class Audience:
     secret: bytes
     rollout_id: int | None = None
     fixed_at: float | None = None
+    ways: Ways = field(default_factory=dict)
 
     def left_out(self, device: Device) -> Reason | None:
         """Return why a device is not in the cohort, None if it is."""
-        return cohort.left_out(device, self.plan, self.hardware, self.rel, self.fixed_at)
+        return cohort.left_out(device, self.plan, self.hardware, self.rel, self.fixed_at, self.ways)
 
 
 def audience_of(tx: Tx, rollout: Rollout) -> Audience:
@@ -51,7 +53,8 @@ def audience_of(tx: Tx, rollout: Rollout) -> Audience:
     release = release_of(tx, rollout)
     fixed_at = None if rollout.plan.open_cohort else rollout.cohort_at
     hardware = frozenset(by_model(tx, release))
-    return Audience(rollout.plan, hardware, release.rel, tx.secret(rollout.id), rollout.id, fixed_at)
+    secret = tx.secret(rollout.id)
+    return Audience(rollout.plan, hardware, release.rel, secret, rollout.id, fixed_at, ways(tx, release))
 
 
 def as_fixed(tx: Tx, devices: Sequence[Device], fixed_at: float | None) -> list[Device]:

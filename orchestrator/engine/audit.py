@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping
 import structlog
 
 from orchestrator.core.audit import START, STARTED, STOPPED, Checkpoint, Head
+from orchestrator.core.model import DAEMON
 from orchestrator.errors import UnavailableError
 from orchestrator.ports import Lane, Pinned, Signer, Store, Tx, Witness
 from orchestrator.wire import checkpoint as wire
@@ -23,7 +24,6 @@ from orchestrator.wire.token import assemble
 EVERY_ENTRIES = 64
 EVERY_S = 60.0
 LOOK_S = 1.0
-ACTOR = "orchestrator"
 _log = structlog.get_logger(__name__)
 
 
@@ -92,7 +92,7 @@ class Auditor:
     async def _note(self, action: str, detail: Mapping[str, object]) -> None:
         await self._store.transact(
             Lane.OPERATOR,
-            lambda tx: tx.audit(ACTOR, action, "daemon", {**detail, "seq": tx.highest_seq()}, self._now()),
+            lambda tx: tx.audit(DAEMON, action, "daemon", {**detail, "seq": tx.highest_seq()}, self._now()),
         )
         self._due_at = self._now()
         await self._keep_safely()

@@ -17,9 +17,6 @@ from orchestrator.engine import views
 from orchestrator.ports import Milestone, Tx
 
 MOST_POINTS = 60
-PROPOSALS = 200
-"""So many of the newest proposals are searched for the one that the start used."""
-
 SHARES = (50, 90, 95)
 _WIDTHS_S = (1, 5, 10, 30, 60, 300, 600, 1800, 3600, 3 * 3600, 6 * 3600, 12 * 3600, 86_400, 7 * 86_400)
 
@@ -53,11 +50,7 @@ def of_rollout(tx: Tx, name: str) -> View:
 
 def _approved_at(tx: Tx, name: str, began_at: float) -> float | None:
     """Return when the last approval came that the start used, None if it needed none."""
-    used = [
-        item
-        for item in tx.proposals(PROPOSALS)
-        if item.matter is Matter.START and item.object == name and item.state is State.USED
-    ]
+    used = [item for item in tx.proposals_about(name) if item.matter is Matter.START and item.state is State.USED]
     votes = [vote.at for item in used for vote in item.votes if vote.approves and vote.at <= began_at]
     return max(votes, default=None)
 

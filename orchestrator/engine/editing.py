@@ -18,10 +18,10 @@ from orchestrator.core import approval, edit
 from orchestrator.core.approval import ApprovalNeededError, Matter, Proposal
 from orchestrator.core.edit import Change, Value
 from orchestrator.core.model import Phase, Plan, Rollout
-from orchestrator.engine import holds, operations
+from orchestrator.engine import holds, operations, views
 from orchestrator.engine.approvals import Ask, Rules, Wish, admit, are_asked
 from orchestrator.engine.conductor import Conductor
-from orchestrator.errors import ConflictError, NotFoundError, RequestError
+from orchestrator.errors import ConflictError, RequestError
 from orchestrator.ports import Event, Lane, PlanVersion, Store, Tx
 from orchestrator.units import format_duration, format_share, format_size
 
@@ -122,7 +122,7 @@ def history(tx: Tx, name: str) -> list[View]:
             "reason": item.reason,
             "changes": views_of(item.changes),
         }
-        for item in tx.plan_versions(_named(tx, name).id)
+        for item in tx.plan_versions(views.rollout_named(tx, name).id)
     ]
 
 
@@ -169,7 +169,7 @@ def _edit(tx: Tx, wanted: Wanted, wish: Wish, rules: Rules, now: float) -> tuple
 
 
 def _compare(tx: Tx, wanted: Wanted) -> tuple[Rollout, tuple[Change, ...]]:
-    rollout = _named(tx, wanted.name)
+    rollout = views.rollout_named(tx, wanted.name)
     changes = edit.changes(rollout, _whole(rollout, wanted.plan))
     if changes and wanted.expect not in (None, rollout.plan_version):
         last = tx.plan_versions(rollout.id)[-1]
@@ -211,10 +211,3 @@ def _save(tx: Tx, after: Rollout, changes: tuple[Change, ...], wish: Wish, now: 
     said |= {"loosens": [item.path for item in changes if item.loosens], "sha256": approval.digest(asdict(kept.plan))}
     tx.audit(actor, "rollout.edited", name, said, now)
     holds.look_anew(tx, after)
-
-
-def _named(tx: Tx, name: str) -> Rollout:
-    found = tx.rollout_named(name)
-    if found is None:
-        raise NotFoundError(f"there is no rollout named {name[:80]!r}")
-    return found

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from orchestrator.core import judgement
 from orchestrator.core import rollout as machine
 from orchestrator.core import update as update_machine
 from orchestrator.core.ceiling import Ceiling
@@ -78,7 +79,7 @@ def offer(tx: Tx, rollout: Rollout, count: int, now: float, limits: Ceiling) -> 
     push = rollout.plan.delivery is not Delivery.POLL
     tx.plan(DeliveryKind.INSTALL, [offered[item.id] for item in chosen], rollout.version, now, push=push)
     if rollout.plan.ramp is not None and chosen:
-        tx.save_rollout(machine.started(rollout, len(chosen), now), None)
+        tx.save_rollout(judgement.started(rollout, len(chosen), now), None)
     return looked
 
 

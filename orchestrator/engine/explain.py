@@ -12,23 +12,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from orchestrator.core import evidence, liars, prospect
+from orchestrator.core import evidence, judgement, liars, prospect
 from orchestrator.core import rollout as machine
 from orchestrator.core.approval import State
 from orchestrator.core.ceiling import HELD, STANDARD, Ceiling
-from orchestrator.core.evidence import EVENTS
-from orchestrator.core.model import Device, Phase, Rollout, Tally, Update, UpdateState
+from orchestrator.core.evidence import AGAIN, EVENTS
+from orchestrator.core.model import DAEMON, Device, Phase, Rollout, Tally, Update, UpdateState
 from orchestrator.core.prospect import ToHalt
 from orchestrator.core.rollout import Decision
 from orchestrator.core.update import FAILURES, IN_FLIGHT
 from orchestrator.engine import allowance, obstacles, trouble, views
 from orchestrator.engine.views import View
 from orchestrator.ports import DeliveryKind, Event, Tx
-
-PROPOSALS = 200
-"""So many of the newest proposals are searched for those about a rollout."""
-
-_AUTOMATIC = "orchestrator"
 
 _GATES = {
     "opening": "opening",
@@ -180,7 +175,7 @@ def _waits_for(rollout: Rollout, tally: Tally, decision: Decision) -> list[View]
     if rollout.phase is not Phase.RUNNING or not rollout.stages:
         return [] if rollout.phase in machine.FINISHED else found
     counts, stage = evidence.stage_counts(tally, rollout.stage), rollout.current
-    slots = machine.slots(rollout.plan, counts.confirmed)
+    slots = judgement.slots(rollout.plan, counts.confirmed)
     in_flight, needed = evidence.in_flight(tally), math.ceil(rollout.plan.resolved_share * counts.reached)
     found += [
         _waited("open", "devices taken into the stage", counts.opened, stage.target),
@@ -190,7 +185,7 @@ def _waits_for(rollout: Rollout, tally: Tally, decision: Decision) -> list[View]
         _waited("retries", "devices that will try again", evidence.retrying(tally), 0),
         _waited("reports", "devices that gave their evidence", counts.resolved, needed),
     ]
-    soak_s = machine.soak_s(rollout)
+    soak_s = judgement.soak_s(rollout)
     if soak_s and stage.resolved_at is not None:
         found.append(_waited("soak", "seconds of soak", at=stage.resolved_at + soak_s, need=soak_s))
     elif soak_s:
@@ -213,7 +208,7 @@ def _to_halt(found: ToHalt) -> View:
 def _lost(rollout: Rollout, tally: Tally) -> View | None:
     if not rollout.stages:
         return None
-    return {"k": evidence.lost(rollout, tally), "halts_at": machine.lost_limit(rollout, tally)}
+    return {"k": evidence.lost(rollout, tally), "halts_at": judgement.lost_limit(rollout, tally)}
 
 
 def _bound(rollout: Rollout, tally: Tally) -> View | None:
@@ -234,7 +229,7 @@ def _strata(tally: Tally) -> list[View]:
         line["opened"] += 0 if key.state in EVENTS else count
         line["in_flight"] += count if key.state in IN_FLIGHT else 0
         line["confirmed"] += count if key.state == UpdateState.CONFIRMED else 0
-        line["failures"] += count if key.state in EVENTS or key.state in FAILURES else 0
+        line["failures"] += count if key.state in AGAIN or key.state in FAILURES else 0
     return [found[stratum] for stratum in sorted(found)]
 
 
@@ -243,11 +238,9 @@ def _people(tx: Tx, name: str, events: list[Event]) -> list[View]:
     found = [
         {"at": item.at, "actor": item.actor, "did": item.code.removeprefix("operator_"), "text": _said(item)}
         for item in events
-        if item.actor != _AUTOMATIC and (item.code.startswith("operator_") or item.code == "created")
+        if item.actor != DAEMON and (item.code.startswith("operator_") or item.code == "created")
     ]
-    for proposal in tx.proposals(PROPOSALS):
-        if proposal.object != name:
-            continue
+    for proposal in tx.proposals_about(name):
         asked = f"asked for {proposal.matter}" + ("" if proposal.state is State.USED else f" ({proposal.state})")
         found.append({"at": proposal.made_at, "actor": proposal.proposer, "did": asked, "text": proposal.reason})
         found += [

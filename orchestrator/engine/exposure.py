@@ -16,6 +16,7 @@ from typing import Any
 
 from orchestrator.core.advisory import Vulnerable, is_advisory
 from orchestrator.core.model import Device, Rollout
+from orchestrator.engine import views
 from orchestrator.engine.releases import by_model, release_of
 from orchestrator.errors import NotFoundError, RequestError
 from orchestrator.ports import Alike, Store, Tx
@@ -57,10 +58,7 @@ def vulnerable(tx: Tx, question: Question) -> Vulnerable:
     if question.below_rel is not None:
         return Vulnerable(below_any=question.below_rel)
     if question.rollout:
-        found = tx.rollout_named(question.rollout)
-        if found is None:
-            raise NotFoundError(f"there is no rollout named {question.rollout[:80]!r}")
-        return Vulnerable(_mended_by(tx, [found]))
+        return Vulnerable(_mended_by(tx, [views.rollout_named(tx, question.rollout)]))
     if not is_advisory(question.advisory):
         text = f"{question.advisory[:40]!r} is no advisory; write its number, such as CVE-2026-1234"
         raise RequestError(text)

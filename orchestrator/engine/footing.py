@@ -12,12 +12,11 @@ from __future__ import annotations
 import hashlib
 import json
 
+from orchestrator.core.model import DAEMON
 from orchestrator.errors import ConfigError
 from orchestrator.ports import Tx
 from orchestrator.ports.keysets import Footing
 from orchestrator.verifier import Keyset
-
-ACTOR = "orchestrator"
 
 
 def footing_of(keyset: Keyset) -> Footing:
@@ -57,7 +56,7 @@ def remember(tx: Tx, keyset: Keyset, now: float) -> None:
     tx.stand_on(footing, now)
     why = "none was known before" if last is None else f"a person says that devices hold it; it was {last.epoch} before"
     keys = {kid: key.typ for kid, key in sorted(keyset.keys.items())}
-    tx.audit(ACTOR, "keyset.trusted", f"keyset {keyset.ep}", {"sha256": footing.digest, "keys": keys, "why": why}, now)
+    tx.audit(DAEMON, "keyset.trusted", f"keyset {keyset.ep}", {"sha256": footing.digest, "keys": keys, "why": why}, now)
 
 
 _AS_WELL = "If all devices were provisioned anew with it, start once with `ota serve --accept-keyset {}`"

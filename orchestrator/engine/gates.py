@@ -15,8 +15,7 @@ from typing import Any, NamedTuple
 
 import structlog
 
-from orchestrator.core import outside
-from orchestrator.core import rollout as machine
+from orchestrator.core import judgement, outside
 from orchestrator.core.model import Phase
 from orchestrator.core.outside import Answer, ServiceGate, Verdict
 from orchestrator.errors import OrchestratorError, UnavailableError
@@ -93,7 +92,7 @@ def due(tx: Tx, now: float) -> list[Question]:
     """Return what is to be asked now, of all running rollouts."""
     found = []
     for rollout in tx.rollouts([Phase.RUNNING]):
-        gate = machine.gate_of(rollout) if rollout.stages else None
+        gate = judgement.gate_of(rollout) if rollout.stages else None
         if gate is None:
             continue
         last = tx.gate_answer(rollout.id, rollout.stage)

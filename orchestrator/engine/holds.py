@@ -13,7 +13,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from orchestrator.core import hold
+from orchestrator.core import cohort, hold
+from orchestrator.core.cohort import Ways
 from orchestrator.core.hold import HELD, Candidate, Hold, Situation
 from orchestrator.core.model import Artifact, Device, Reason, Rollout, Update
 from orchestrator.core.requirement import Unmet
@@ -21,7 +22,7 @@ from orchestrator.core.rollout import Decision, Offer
 from orchestrator.core.update import Fact, FactKind
 from orchestrator.core.window import Zone
 from orchestrator.engine.folding import Recorded, fold
-from orchestrator.engine.releases import by_model, release_of
+from orchestrator.engine.releases import by_model, release_of, ways
 from orchestrator.plans import zones
 from orchestrator.ports import Tx
 
@@ -97,24 +98,25 @@ def _judge(tx: Tx, rollout: Rollout, waiting: Sequence[Update], now: float) -> d
     names = [item.device_id for item in waiting]
     known = {device.id: device for device in tx.devices_named(names)}
     said = tx.situations(names)
-    brought = by_model(tx, release_of(tx, rollout))
+    release = release_of(tx, rollout)
+    brought, stones = by_model(tx, release), ways(tx, release)
     key = tx.secret(rollout.id)
     shut: dict[str, Unmet | None] = {}
     for name in {_zone_name(known.get(item.device_id)) for item in waiting}:
         shut[name] = hold.shut(rollout.plan, _zone(rollout, name, now), now)
     judged = (
-        (item.id, hold.judge(rollout.plan, key, _candidate(rollout, item, known, said, brought, shut), now))
+        (item.id, hold.judge(rollout.plan, key, _candidate(item, known, said, brought, stones, shut), now))
         for item in waiting
     )
     return {update_id: found for update_id, found in judged if found is not None}
 
 
 def _candidate(
-    rollout: Rollout,
     update: Update,
     known: Mapping[str, Device],
     said: Mapping[str, Situation],
     brought: Mapping[str, Artifact],
+    stones: Ways,
     shut: Mapping[str, Unmet | None],
 ) -> Candidate:
     device = known.get(update.device_id)
@@ -127,6 +129,7 @@ def _candidate(
         shut=shut[_zone_name(device)],
         situation=said.get(update.device_id, _NOTHING_SAID),
         size_bytes=0 if artifact is None else artifact.size_bytes,
+        too_low=None if device is None else cohort.too_low(device, stones),
     )
 
 

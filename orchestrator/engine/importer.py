@@ -20,8 +20,7 @@ from typing import Any, Final
 
 import structlog
 
-from orchestrator.core.model import Artifact
-from orchestrator.engine.operations import DAEMON
+from orchestrator.core.model import DAEMON, Artifact
 from orchestrator.errors import (
     ForbiddenError,
     NotFoundError,

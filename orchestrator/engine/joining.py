@@ -2,6 +2,8 @@
 
 Rules:
 - The cohort is counted anew when the registry changed, in pieces, at most once in `PACE_S` for each rollout.
+- Which release devices run changes without the registry: where too old devices wait for a stepping stone, the cohort
+  is counted anew every `STONES_S`.
 - Who joins is taken in by the current stage or a later one, offered the release under the same limits, and counts
   in its evidence; a rollout that is over lets nobody join.
 """
@@ -17,14 +19,16 @@ import structlog
 
 from orchestrator.core import evidence
 from orchestrator.core import rollout as machine
-from orchestrator.core.model import Phase, Rollout
+from orchestrator.core.model import DAEMON, Phase, Rollout
 from orchestrator.engine import allowance
 from orchestrator.engine.audience import audience_of, waiting
+from orchestrator.engine.releases import release_of, ways
 from orchestrator.errors import UnavailableError
 from orchestrator.ports import Event, Lane, Store, Tx
 
 LOOK_S = 5.0
 PACE_S = 60.0
+STONES_S = 300.0
 
 _LIVE = (Phase.RUNNING, Phase.PAUSED, Phase.INCONCLUSIVE)
 _log = structlog.get_logger(__name__)
@@ -63,13 +67,16 @@ class Joining:
 
     async def look(self) -> int:
         """Count the open cohorts that may have grown; returns how many devices joined."""
-        version, rollouts = await self._store.read(_open_ones)
+        version, rollouts, waited = await self._store.read(_open_ones)
         self._looked = {item.id: self._looked[item.id] for item in rollouts if item.id in self._looked}
         joined = 0
         for rollout in rollouts:
             looked = self._looked.get(rollout.id)
             now = self._now()
-            if looked is None or (looked.version != version and not 0 <= now - looked.at < PACE_S):
+            pace_s = STONES_S if looked and looked.version == version else PACE_S
+            if looked is None or (
+                (looked.version != version or rollout.id in waited) and not 0 <= now - looked.at < pace_s
+            ):
                 self._looked[rollout.id] = _Looked(version, now)
                 joined += await self._count(rollout)
         return joined
@@ -90,10 +97,11 @@ class Joining:
         return more
 
 
-def _open_ones(tx: Tx) -> tuple[int, list[Rollout]]:
+def _open_ones(tx: Tx) -> tuple[int, list[Rollout], set[int]]:
+    """Return the version of the registry, the rollouts with an open cohort, and those of them that take stones."""
     version = tx.registry_version()
     found = [item for item in tx.rollouts(_LIVE) if item.plan.open_cohort and item.cohort_size is not None]
-    return version, found
+    return version, found, {item.id for item in found if ways(tx, release_of(tx, item))}
 
 
 def _join(tx: Tx, rollout_id: int, opened: int, left: int, now: float) -> int | None:
@@ -109,7 +117,7 @@ def _join(tx: Tx, rollout_id: int, opened: int, left: int, now: float) -> int | 
     more = (larger.cohort_size or 0) - (rollout.cohort_size or 0)
     if more:
         text = f"{more} devices joined the cohort after the start"
-        tx.save_rollout(larger, Event(now, larger.phase, "joined", text, "orchestrator", larger.stage))
+        tx.save_rollout(larger, Event(now, larger.phase, "joined", text, DAEMON, larger.stage))
         said = {"devices": more, "size": larger.cohort_size}
-        tx.audit("orchestrator", "rollout.joined", rollout.plan.name, said, now)
+        tx.audit(DAEMON, "rollout.joined", rollout.plan.name, said, now)
     return more

@@ -19,7 +19,7 @@ from orchestrator.core.rollout import Decision, Offer
 from orchestrator.core.update import IN_FLIGHT
 from orchestrator.engine import holds
 from orchestrator.engine.audience import as_fixed, audience_of
-from orchestrator.engine.releases import by_model, release_of
+from orchestrator.engine.releases import release_of, ways
 from orchestrator.ports import Tx
 
 S = UpdateState
@@ -56,7 +56,7 @@ def obstacles(
         now: present time.
     """
     if update is None:
-        outside = [*_left_out(tx, device, rollout), *_too_old(tx, device, rollout)]
+        outside = list(_left_out(tx, device, rollout))
         return [*outside, *_not_taken(rollout, settled=bool(outside)), *_elsewhere(tx, device, rollout), *_away(device)]
     if update.state is S.CONFIRMED:
         return []
@@ -64,7 +64,7 @@ def obstacles(
         return [Obstacle(update.state.value, sentence(update))]
     if update.state in IN_FLIGHT:
         return [Obstacle(update.state.value, sentence(update), update.deadline_at), *_away(device)]
-    return [
+    found = [
         *_own(update),
         *_too_old(tx, device, rollout),
         *_stopped(rollout),
@@ -72,6 +72,7 @@ def obstacles(
         *_elsewhere(tx, device, rollout),
         *_away(device),
     ]
+    return list(dict.fromkeys(found))  # its age also holds it, while its rollout runs
 
 
 def sentence(update: Update) -> str:
@@ -82,16 +83,15 @@ def sentence(update: Update) -> str:
 def _left_out(tx: Tx, device: Device, rollout: Rollout) -> Iterator[Obstacle]:
     audience = audience_of(tx, rollout)
     [judged] = as_fixed(tx, [device], audience.fixed_at)
-    for reason in cohort.all_left_out(judged, audience.plan, audience.hardware, audience.rel, audience.fixed_at):
+    asked = (audience.plan, audience.hardware, audience.rel, audience.fixed_at, audience.ways)
+    for reason in cohort.all_left_out(judged, *asked):
         yield Obstacle(reason.code, reason.text)
 
 
 def _too_old(tx: Tx, device: Device, rollout: Rollout) -> Iterator[Obstacle]:
-    artifact = by_model(tx, release_of(tx, rollout)).get(device.model)
-    known = device.version or device.rel
-    if artifact is not None and known and device.rel < artifact.min_from:
-        text = f"the release takes devices from release counter {artifact.min_from} on; it runs {device.rel}"
-        yield Obstacle("from_too_low", text)
+    reason = cohort.too_low(device, ways(tx, release_of(tx, rollout)))
+    if reason is not None:
+        yield Obstacle(reason.code, reason.text)
 
 
 def _not_taken(rollout: Rollout, *, settled: bool) -> Iterator[Obstacle]:

@@ -14,14 +14,14 @@ from dataclasses import dataclass, replace
 
 from orchestrator.core import cohort
 from orchestrator.core.audit import names_hash
-from orchestrator.core.model import Artifact, Device, Phase, Plan, Reason, Release, Rollout
+from orchestrator.core.model import DAEMON, Artifact, Device, Phase, Plan, Reason, Release, Rollout
 from orchestrator.engine import facts
-from orchestrator.errors import NotFoundError, RequestError
+from orchestrator.errors import ConflictError, NotFoundError, RequestError
 from orchestrator.ports import Event, PlanVersion, Tx
 from orchestrator.wire.topics import is_identifier
 
 TOKEN_PREFIX = "otad_"
-OPERATOR, DAEMON, HELLO = "operator", "orchestrator", "hello"
+OPERATOR, HELLO = "operator", "hello"
 """Names in the record that belong to no account; devices that register themselves stand under the last one."""
 _TOKEN_BYTES = 32
 
@@ -167,6 +167,7 @@ def register_artifact(tx: Tx, artifact: Artifact, now: float, *, actor: str = DA
 
     Raises:
         TrustError: the same name and release counter is known with other bytes (`rel_reused`).
+        ConflictError: the same bytes are known with a statement that says something else (`stated_otherwise`).
     """
     if not tx.add_artifact(artifact, now):
         _restate(tx, artifact, now, actor)
@@ -177,11 +178,18 @@ def register_artifact(tx: Tx, artifact: Artifact, now: float, *, actor: str = DA
 
 
 def _restate(tx: Tx, artifact: Artifact, now: float, actor: str) -> None:
+    """Known bytes take a statement that allows to leave more releases; one that allows less takes nothing away."""
     known = _artifact(tx, artifact.sha256)
     same = replace(known, statement=artifact.statement, leaves=artifact.leaves)
-    if same == replace(artifact, uri=known.uri, source_version=known.source_version) and (
-        set(known.leaves) < set(artifact.leaves)
-    ):
+    before, after = set(known.leaves), set(artifact.leaves)
+    comparable = before <= after or after <= before
+    if same != replace(artifact, uri=known.uri, source_version=known.source_version) or not comparable:
+        text = (
+            f"these bytes are imported as {known.name} {known.version}, release counter {known.rel}, with another "
+            "statement, which stands; a new one may only allow to leave more releases than that one does"
+        )
+        raise ConflictError(text, code="stated_otherwise")
+    if before < after:
         tx.restate(artifact)
         said = {"name": known.name, "version": known.version, "rel": known.rel, "leaves": list(artifact.leaves)}
         tx.audit(actor, "artifact.restated", known.sha256, said, now)

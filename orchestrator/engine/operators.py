@@ -17,9 +17,10 @@ from dataclasses import dataclass
 
 from orchestrator.core import approval
 from orchestrator.core.approval import ENOUGH_PERSONS, Matter, Need, Proposal
+from orchestrator.core.model import DAEMON
 from orchestrator.core.roles import Act, Caller, Role, may, only_reads
 from orchestrator.engine.approvals import Ask, Rules, Wish, admit, approvers
-from orchestrator.engine.operations import DAEMON, HELLO, token_hash
+from orchestrator.engine.operations import HELLO, token_hash
 from orchestrator.errors import ConflictError, NotFoundError, RequestError
 from orchestrator.ports import Operator, Token, Tx
 from orchestrator.wire.topics import is_identifier

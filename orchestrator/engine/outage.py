@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.core import rollout as machine
-from orchestrator.core.model import Phase, Update
+from orchestrator.core.model import DAEMON, Phase, Update
 from orchestrator.core.outside import Outage
 from orchestrator.core.update import IN_FLIGHT
 from orchestrator.ports import Tx
@@ -26,7 +26,6 @@ WINDOW_S = 600.0
 LONGEST_S = 86_400.0
 """An outage is over after so long, however many are still away."""
 
-_ACTOR = "orchestrator"
 _LIVE = frozenset(Phase) - machine.FINISHED
 
 
@@ -68,7 +67,7 @@ def watch(tx: Tx, states: Sequence[State], now: float, loss: Loss) -> None:
     if loss.makes(gone, connected):
         begun = Outage(now, gone, gone / (gone + connected))
         tx.begin_outage(begun)
-        tx.audit(_ACTOR, "outage.began", "fleet", _said(gone, connected), now)
+        tx.audit(DAEMON, "outage.began", "fleet", _said(gone, connected), now)
 
 
 def lasts(tx: Tx, now: float) -> bool:
@@ -91,7 +90,7 @@ def _end_if_over(tx: Tx, present: Outage, now: float, loss: Loss) -> None:
 def _end(tx: Tx, present: Outage, now: float, why: str) -> None:
     tx.end_outage(now)
     said = _said(tx.gone_since(present.began_at - WINDOW_S), tx.connected()) | {"why": why}
-    tx.audit(_ACTOR, "outage.ended", "fleet", said | {"lasted_s": round(now - present.began_at)}, now)
+    tx.audit(DAEMON, "outage.ended", "fleet", said | {"lasted_s": round(now - present.began_at)}, now)
     for rollout in tx.rollouts(_LIVE):
         prolong(tx, tx.updates_in(rollout.id, IN_FLIGHT), present.began_at, now)
 

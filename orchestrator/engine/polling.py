@@ -17,7 +17,7 @@ from orchestrator.core.rollout import FINISHED
 from orchestrator.core.update import IN_FLIGHT, Fact, FactKind
 from orchestrator.engine import holds
 from orchestrator.engine.folding import Recorded, fold
-from orchestrator.engine.recording import reissue
+from orchestrator.engine.recording import may_return, reissue
 from orchestrator.ports import DeliveryKind, DeliveryState, Parcel, Tx
 
 _LIVE = IN_FLIGHT | {UpdateState.UNREACHED}
@@ -49,7 +49,7 @@ def look(tx: Tx, device: Device, now: float) -> Answer | None:
     if update is None:
         return Answer()
     if update.state is UpdateState.UNREACHED:
-        return None
+        return None if may_return(tx, update) else Answer()
     if _is_shut(tx, update, now):
         return Answer()
     parcel = _current(tx, update)
@@ -66,6 +66,8 @@ def give(tx: Tx, device: Device, now: float) -> Answer:
     """Answer with the writes that it takes."""
     update = _live_update(tx, device)
     if update is None:
+        return Answer()
+    if update.state is UpdateState.UNREACHED and not may_return(tx, update):
         return Answer()
     if update.state is UpdateState.UNREACHED:
         done = Recorded()

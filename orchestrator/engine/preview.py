@@ -20,9 +20,10 @@ from orchestrator.core import cohort, evidence
 from orchestrator.core import rollout as machine
 from orchestrator.core.cohort import Cut, Queue
 from orchestrator.core.model import Plan, Reason, Rollout
-from orchestrator.engine import operations
+from orchestrator.engine import operations, views
 from orchestrator.engine.audience import Audience, audience_of, everybody
-from orchestrator.errors import ConflictError, NotFoundError, RequestError
+from orchestrator.engine.releases import ways
+from orchestrator.errors import ConflictError, RequestError
 from orchestrator.ports import Store, Tx
 
 NO_STAGE = Reason("no_stage", "it matches, but the stages of the plan are full without it")
@@ -38,6 +39,7 @@ class Preview:
         audience: whom it speaks to.
         cuts: what each stage would take.
         left_out: how many devices are left out, by reason.
+        unknown: devices of the cohort of which nobody knows what they run.
         fleet: devices that are registered.
         exact: whether the order is that of the rollout, and not only an example.
     """
@@ -45,6 +47,7 @@ class Preview:
     audience: Audience
     cuts: Sequence[Cut]
     left_out: Counter[Reason]
+    unknown: int
     fleet: int
     exact: bool
 
@@ -65,6 +68,7 @@ class Preview:
             "exact": self.exact,
             "fleet": self.fleet,
             "devices": sum(cut.count for cut in self.cuts),
+            "unknown": self.unknown,
             "stages": stages,
             "left_out": [
                 {"code": reason.code, "text": reason.text, "devices": count}
@@ -81,8 +85,7 @@ async def of_plan(store: Store, plan: Plan) -> Preview:
         RequestError: the release has nothing for a model of the plan, or there are too many strata.
     """
     secret = secrets.token_bytes(32) if plan.seed is None else cohort.secret_from_seed(plan.seed)
-    release, hardware = await store.read(lambda tx: operations.brought(tx, plan))
-    audience = Audience(plan, frozenset(hardware), release.rel, secret)
+    audience = await store.read(lambda tx: _audience(tx, plan, secret))
     return await _draw(store, audience, plan.seed is not None)
 
 
@@ -117,17 +120,24 @@ async def _draw(store: Store, audience: Audience, exact: bool) -> Preview:
     plan = audience.plan
     queue = Queue({} if plan.stratify else None)
     left_out: Counter[Reason] = Counter()
-    fleet = 0
+    fleet = unknown = 0
     async for chunk in everybody(store, audience):
         fleet += len(chunk)
-        queue.add(cohort.members(audience.secret, [device for device, reason in chunk if reason is None], plan))
+        inside = [device for device, reason in chunk if reason is None]
+        unknown += sum(1 for device in inside if not cohort.is_known(device))
+        queue.add(cohort.members(audience.secret, inside, plan))
         left_out.update(_told(reason) for _, reason in chunk if reason is not None)
     if plan.stratify and len(queue.strata()) > cohort.MAX_STRATA:
         raise RequestError(machine.too_many_strata(plan), code="too_many_strata")
     cuts = await asyncio.to_thread(_cuts, plan, queue)
     if queue.left():
         left_out[NO_STAGE] += queue.left()
-    return Preview(audience, cuts, left_out, fleet, exact)
+    return Preview(audience, cuts, left_out, unknown, fleet, exact)
+
+
+def _audience(tx: Tx, plan: Plan, secret: bytes) -> Audience:
+    release, hardware = operations.brought(tx, plan)
+    return Audience(plan, frozenset(hardware), release.rel, secret, ways=ways(tx, release))
 
 
 def _cuts(plan: Plan, queue: Queue) -> list[Cut]:
@@ -146,6 +156,7 @@ def _told(reason: Reason) -> Reason:
 
 _SUMS = {
     "current": "it runs this release, or a later one",
+    "from_too_low": "it is too old to jump to the release; `ota device explain` names its next step",
     "elsewhere": "it does not run the release that this takes devices back from",
     "no_artifact": "the release has no artifact for its model",
     "quarantined": "it is quarantined",
@@ -153,9 +164,7 @@ _SUMS = {
 
 
 def _draft(tx: Tx, name: str) -> Rollout:
-    rollout = tx.rollout_named(name)
-    if rollout is None:
-        raise NotFoundError(f"there is no rollout named {name[:80]!r}")
+    rollout = views.rollout_named(tx, name)
     if evidence.opened(tx.tally(rollout.id)) or rollout.stages:
         raise ConflictError(f"rollout {name[:80]} was started; `ota rollout get` shows what its stages took")
     return rollout

@@ -13,13 +13,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from orchestrator.core.audit import names_hash
-from orchestrator.core.model import Device, Update, UpdateState
+from orchestrator.core.model import DAEMON, Device, Update, UpdateState
 from orchestrator.core.update import FAILURES, IDLE, Fact, FactKind
 from orchestrator.engine.folding import Recorded, fold
 from orchestrator.errors import NotFoundError
 from orchestrator.ports import Tx
 
-DAEMON = "orchestrator"
 MOST = 1000
 """Devices that one act may name."""
 

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from orchestrator.core import rollout as rollout_machine
-from orchestrator.core import update as machine
 from orchestrator.core.audit import names_hash
 from orchestrator.core.model import Delivery, Phase, Rollout, Update, UpdateState
 from orchestrator.core.update import IN_FLIGHT, Fact, FactKind
-from orchestrator.engine import holds, operations, outage, quarantine, situations
+from orchestrator.engine import holds, operations, outage, outcomes, quarantine, situations
 from orchestrator.engine.doubt import TOO_SOON, Doubt
 from orchestrator.engine.folding import Recorded, fold
 from orchestrator.engine.outage import STANDARD, Loss
@@ -26,6 +25,9 @@ from orchestrator.wire.report import Hello, Kind, Report, State
 
 NEW_KEYS = "new_keys"
 """With this code a device says that it gave an attempt up because it took a new keyset."""
+
+MOST_OFFERS = 8
+"""A device that left so many triggers of one attempt unanswered stays unreached, or it would be offered it for ever."""
 
 REPEAT_AFTER_S = 10.0
 """A device that greets again gets its trigger again, but not more often than this."""
@@ -80,6 +82,7 @@ def record(tx: Tx, batch: Batch, now: float, *, enrol: bool, loss: Loss = STANDA
     outage.watch(tx, batch.states, now, loss)
     tx.mark_online(batch.states, now)
     _record_reports(tx, batch.reports, now, done)
+    _judge_outcomes(tx, [hello for hello in batch.hellos if hello.dev in known], now, done)
     _judge_health(tx, [hello for hello in batch.hellos if hello.metrics and hello.dev in known], now, done)
     _greet_again(tx, known, now, done)
     done.rollouts |= situations.learn(tx, (*batch.hellos, *batch.reports), now)
@@ -102,7 +105,7 @@ def record_silence(tx: Tx, now: float, limit: int) -> Recorded:
     ended = [item for item in overdue if item.state not in IN_FLIGHT and item.rollout_id in over]
     tx.save_updates([item._replace(deadline_at=None) for item in ended], ())  # nobody tries again what is over
     left = {item.id for item in ended}
-    facts = [(item, Fact(machine.silence(item))) for item in overdue if item.id not in left]
+    facts = [(item, outcomes.overdue(item)) for item in overdue if item.id not in left]
     changed = fold(tx, facts, now, done)
     quarantine.after_failures(tx, {item.id: item for item in overdue}, changed, now)
     done.judged = len(overdue)
@@ -197,6 +200,13 @@ def _fact(report: Report, attempt: int) -> Fact:
     )
 
 
+def _judge_outcomes(tx: Tx, hellos: Sequence[Hello], now: float, done: Recorded) -> None:
+    """What a device runs says what became of its update, where it does not say so itself."""
+    facts = outcomes.shown(tx, hellos, now)
+    changed = fold(tx, facts, now, done)
+    quarantine.after_failures(tx, {item.id: item for item, _ in facts}, changed, now)
+
+
 def _judge_health(tx: Tx, hellos: Sequence[Hello], now: float, done: Recorded) -> None:
     """A device that runs a release on its way and measures itself as sick has failed, or relapses."""
     if not hellos:
@@ -219,7 +229,8 @@ def _greet_again(tx: Tx, device_ids: set[str], now: float, done: Recorded) -> No
         return
     live = {rollout.id for rollout in tx.rollouts(_LIVE)}
     back = [item for item in tx.updates_of(device_ids, _MAY_RETURN) if item.rollout_id in live]
-    fold(tx, [(item, Fact(FactKind.RETURN)) for item in back if item.state is UpdateState.UNREACHED], now, done)
+    absent = [item for item in back if item.state is UpdateState.UNREACHED and may_return(tx, item)]
+    fold(tx, [(item, Fact(FactKind.RETURN)) for item in absent], now, done)
     by_rollout: defaultdict[int, list[Update]] = defaultdict(list)
     for item in back:
         if item.state is UpdateState.OFFERED and now - item.state_at >= REPEAT_AFTER_S:
@@ -227,6 +238,16 @@ def _greet_again(tx: Tx, device_ids: set[str], now: float, done: Recorded) -> No
     for rollout_id, items in by_rollout.items():
         done.planned |= reissue(tx, rollout_id, items, now)
     done.planned |= _recall_again(tx, device_ids, now)
+
+
+def may_return(tx: Tx, update: Update) -> bool:
+    """Say whether a device that is back may be offered the release again, which it left unanswered before."""
+    offers = [
+        item
+        for item in tx.parcels(update.id)
+        if item.kind is DeliveryKind.INSTALL and item.state in EXPOSED and item.attempt == update.attempt
+    ]
+    return len(offers) < MOST_OFFERS
 
 
 def _recall_again(tx: Tx, device_ids: set[str], now: float) -> bool:

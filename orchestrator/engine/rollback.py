@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from orchestrator.core.model import Artifact, Phase, Plan, Release, Rollout
-from orchestrator.engine import operations
+from orchestrator.engine import operations, views
 from orchestrator.engine.releases import by_model, release_of
 from orchestrator.errors import ConflictError, NotFoundError, RequestError
 from orchestrator.ports import Tx
@@ -47,9 +47,7 @@ def draft(tx: Tx, back: Back, actor: str, now: float) -> Rollout:
         ConflictError: the rollout still brings its release (`not_stopped`), or the name is taken.
         RequestError: no release will do; `downgrade_not_allowed` where statements are in the way.
     """
-    rollout = tx.rollout_named(back.name)
-    if rollout is None:
-        raise NotFoundError(f"there is no rollout named {back.name[:80]!r}")
+    rollout = views.rollout_named(tx, back.name)
     if rollout.phase not in _STOPPED:
         text = f"{back.name} is {rollout.phase}; halt it first, or devices go forward and back at once"
         raise ConflictError(text, code="not_stopped")
@@ -96,9 +94,10 @@ def _faults(tx: Tx, plan: Plan, left: Release, release: Release) -> list[str]:
     newer = by_model(tx, left)
     for model, artifact in _pairs(tx, plan, left, release):
         if left.rel not in artifact.leaves:
+            flags = " ".join(f"--leave {rel}" for rel in sorted({*artifact.leaves, left.rel}))
             faults.append(
                 f"no statement allows to leave release counter {left.rel} for {release.name} on {model}: sign it "
-                f"again with `ota artifact sign --leave {left.rel} --replace`, and import it once more"
+                f"again with `ota artifact sign {flags} --replace`, and import it once more"
             )
         if artifact.sec < newer[model].sec:
             faults.append(f"{release.name} has an older security epoch than {left.name} on {model}; devices refuse it")

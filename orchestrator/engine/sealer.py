@@ -22,7 +22,7 @@ from typing import NamedTuple
 import structlog
 
 from orchestrator.core import audit, trigger
-from orchestrator.core.model import Artifact, Rollout, Urgency
+from orchestrator.core.model import DAEMON, Artifact, Rollout, Urgency
 from orchestrator.engine import holds
 from orchestrator.engine.keyring import Standing
 from orchestrator.engine.releases import by_model, release_of
@@ -33,7 +33,6 @@ from orchestrator.verifier.fields import decode64, read_claims
 from orchestrator.wire import token
 
 RETRY_S = 1.0
-ACTOR = "orchestrator"
 _JTI_BYTES = 12
 _log = structlog.get_logger(__name__)
 
@@ -133,7 +132,7 @@ class Sealer:
         now = self._now()
         if tx.seal(signed):
             lines = tx.sealed_between(signed[0].seq or 0, signed[-1].seq or 0)
-            tx.audit(ACTOR, audit.SEALED, f"seq {lines[0][0]} to {lines[-1][0]}", audit.batch_detail(lines), now)
+            tx.audit(DAEMON, audit.SEALED, f"seq {lines[0][0]} to {lines[-1][0]}", audit.batch_detail(lines), now)
         tx.settle(refused, DeliveryState.VOID, now)
 
     def _take(self, tx: Tx, epoch: int) -> tuple[list[_Order], _Numbers]:

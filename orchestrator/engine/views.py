@@ -13,9 +13,8 @@ from typing import Any
 
 from orchestrator.core import evidence
 from orchestrator.core.ceiling import STANDARD, Ceiling
+from orchestrator.core.evidence import AGAIN, EVENTS
 from orchestrator.core.model import (
-    RELAPSED,
-    RETRIED,
     Artifact,
     Device,
     Plan,
@@ -82,7 +81,7 @@ def rollout_line(rollout: Rollout, tally: Tally) -> View:
         "stages": len(rollout.plan.stages),
         "cohort_size": rollout.cohort_size,
         "confirmed": states[UpdateState.CONFIRMED],
-        "failures": sum(states[state] for state in FAILURES) + states[RELAPSED] + states[RETRIED],
+        "failures": sum(states[state] for state in FAILURES | AGAIN),
         "in_flight": evidence.in_flight(tally),
         "reason": rollout.reason.text,
         "urgency": rollout.plan.urgency.value,
@@ -158,7 +157,7 @@ def release_line(release: Release) -> View:
 
 def reached(tally: Tally) -> int:
     """Return how many devices were ever exposed to the release: all but those that never began."""
-    unexposed = {UpdateState.PENDING, UpdateState.UNREACHED, UpdateState.SUPERSEDED, RELAPSED, RETRIED}
+    unexposed = {UpdateState.PENDING, UpdateState.UNREACHED, UpdateState.SUPERSEDED, *EVENTS}
     return sum(count for key, count in tally.items() if key.state not in unexposed)
 
 

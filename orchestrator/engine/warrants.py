@@ -14,10 +14,10 @@ from typing import Any
 
 from orchestrator.core.model import Artifact, Rollout, Urgency
 from orchestrator.core.trigger import warrant_claims
-from orchestrator.engine import effects
+from orchestrator.engine import effects, views
 from orchestrator.engine.conductor import Conductor
 from orchestrator.engine.releases import artifacts_of, release_of
-from orchestrator.errors import ConflictError, NotFoundError, RequestError, TrustError
+from orchestrator.errors import ConflictError, RequestError, TrustError
 from orchestrator.ports import Lane, Store, Tx
 from orchestrator.verifier import COSIGN, Keyset, Refused
 from orchestrator.verifier.fields import decode64, read_claims
@@ -128,9 +128,7 @@ def _check_reach(name: str, reached: int, most: int) -> None:
 
 
 def _emergency(tx: Tx, name: str, keyset: Keyset) -> Rollout:
-    rollout = tx.rollout_named(name)
-    if rollout is None:
-        raise NotFoundError(f"there is no rollout named {name!r}")
+    rollout = views.rollout_named(tx, name)
     if rollout.plan.urgency is not Urgency.EMERGENCY:
         raise RequestError(f"{name} is no emergency and needs no warrant", code="no_emergency")
     if keyset.need_cosign < 1:

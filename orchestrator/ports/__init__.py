@@ -1,4 +1,4 @@
-"""The four things the engine needs from outside, as protocols.
+"""What the engine needs from outside, as protocols.
 
 Rules:
 - A port speaks core and wire words only; no library type crosses it.

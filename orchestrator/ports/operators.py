@@ -139,6 +139,10 @@ class Approvals(Protocol):
         """Return the newest proposals, newest first."""
         ...
 
+    def proposals_about(self, name: str) -> list[Proposal]:
+        """Return all proposals about an object, such as a rollout, newest first."""
+        ...
+
     def save_proposal(self, proposal: Proposal) -> None:
         """Store the state of a proposal and its votes."""
         ...

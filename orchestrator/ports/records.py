@@ -129,6 +129,8 @@ class Line:
         kind: what it says.
         code: reason code, "" if none.
         text: text of the device, "" if none.
+        rel: release counter that ran then, None if it did not say.
+        boots: boot counter of the device then, None if it did not say.
     """
 
     at: float
@@ -138,3 +140,5 @@ class Line:
     kind: str
     code: str
     text: str
+    rel: int | None = None
+    boots: int | None = None

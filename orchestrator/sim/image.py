@@ -1,9 +1,9 @@
-"""Images for rehearsals: bytes that tell a simulated device how they will behave.
+"""Images for simulations: bytes that tell a simulated device how they will behave.
 
 Rules:
 - The first lines of an image are text; what follows is filler that depends on the seed alone.
 - A device believes the header only after the hash of the whole image was right.
-- Bytes without our header are a good image: real builds can be rehearsed too.
+- Bytes without our header are a good image: real builds can be simulated too.
 """
 
 from __future__ import annotations

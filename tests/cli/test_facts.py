@@ -143,6 +143,7 @@ def test_a_dry_run_makes_nothing_and_names_every_device(daemon: House, tmp_path:
     shown = daemon.well("rollout", "create", "--dry-run", "-f", path)
     assert "spring  release radio-2.0.0  11 of 12 devices; an example" in shown
     assert "  stage 1  2 devices of group lab (berlin 2)\n    dev-00001 dev-00002\n" in shown
+    assert "  of 11 of the devices that match nobody knows what they run\n" in shown
     assert "  left out  1 devices: it does not meet the selector not id == dev-00007\n    dev-00007\n" in shown
     assert json.loads(daemon.well("rollout", "list", "-o", "json")) == []
     daemon.well("rollout", "create", "-f", path)

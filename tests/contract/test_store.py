@@ -574,7 +574,7 @@ async def test_deadlines_come_due_in_their_order(store: Store) -> None:
 
 async def test_a_report_is_stored_once(store: Store) -> None:
     _, [one, two] = await write(store, lambda tx: add_fleet(tx, 2))
-    said = make_report(one, Kind.FAILED, 4, code="no_space", msg="text")
+    said = make_report(one, Kind.FAILED, 4, code="no_space", msg="text", rel=1, boots=3)
     differing: list[Report] = [
         make_report(one, Kind.FAILED, 5),
         make_report(one, Kind.FAILED, 4, boot="b2"),
@@ -589,7 +589,7 @@ async def test_a_report_is_stored_once(store: Store) -> None:
     ]
     assert await write(store, lambda tx: tx.add_reports([], 8.0)) == []
     lines = await store.read(lambda tx: tx.lines(one.id))
-    assert Line(7.0, 1, "b1", 4, "failed", "no_space", "text") in lines
+    assert Line(7.0, 1, "b1", 4, "failed", "no_space", "text", 1, 3) in lines
     assert sorted((line.attempt, line.boot, line.n) for line in lines) == [
         (1, "b1", 4),
         (1, "b1", 5),

@@ -23,14 +23,17 @@ def wants(count: int) -> Decision:
 
 @pytest.mark.parametrize(
     ("fleet", "warranted", "limit"),
-    [(0, 0, 500), (2_500, 0, 500), (2_504, 0, 500), (2_505, 0, 501), (100_000, 0, 20_000), (100_000, 30_000, 30_000)],
+    [(0, 0, 500), (2_500, 0, 500), (2_504, 0, 500), (2_505, 0, 501), (100_000, 0, 20_000), (100_000, 30_000, 50_000)],
 )
 def test_the_limit_is_a_share_with_a_floor_and_a_warrant_raises_it(fleet: int, warranted: int, limit: int) -> None:
     assert Ceiling().limit(fleet, warranted) == limit
 
 
-def test_a_warrant_for_fewer_devices_lowers_nothing() -> None:
-    assert Ceiling(0.2, 10).limit(1000, 50) == 200
+def test_what_others_were_offered_does_not_hold_up_an_emergency() -> None:
+    ordinary = Ceiling(0.2, 10).limit(1000)
+    spent = book({}, ordinary, NOW)
+    assert room(ordinary, 1000, spent, NOW).devices == 0
+    assert room(Ceiling(0.2, 10).limit(1000, 950), 1000, spent, NOW).devices == 950
 
 
 def test_a_minute_counts_until_an_hour_after_its_end() -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from orchestrator.core import cohort
 from orchestrator.core.model import Device, Plan, SizeKind, StagePlan
+from orchestrator.core.route import Stone, Way
 from tests.support.builders import REST, make_device, make_plan
 
 DEVICES = [make_device(f"d{number}") for number in range(200)]
@@ -244,6 +245,24 @@ def test_who_is_left_out_is_told_why(changes: dict[str, Any], code: str | None) 
     device = make_device(groups=["lab"], **({"site": "berlin"} | {k: v for k, v in changes.items() if k != "groups"}))
     device = replace(device, groups=()) if "groups" in changes else device
     reason = cohort.left_out(device, plan, frozenset({"m1", "m2"}), 2, fixed_at=8.0)
+    assert (reason.code if reason else None) == code
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"rel": 2}, "from_too_low"),
+        ({"rel": 3}, None),
+        ({"rel": 7}, "current"),
+        ({"rel": 2, "model": "m2"}, None),  # any device of that model may jump
+        ({"rel": 0, "version": "0.1"}, "from_too_low"),
+        ({"rel": 0, "version": ""}, None),  # nobody knows what it runs; it will say so itself
+    ],
+)
+def test_who_is_too_old_to_jump_is_left_out(changes: dict[str, Any], code: str | None) -> None:
+    ways = {"m1": Way(Stone(7, 3, "radio-7"), (Stone(3, 0, "radio-3"),))}
+    device = replace(make_device(), **changes)
+    reason = cohort.left_out(device, make_plan(), frozenset({"m1", "m2"}), 7, ways=ways)
     assert (reason.code if reason else None) == code
 
 

@@ -152,3 +152,19 @@ def test_late_successes_never_halt_a_good_release(size: int, data: st.DataObject
     known = {"failed": failed, "confirmed": confirmed, "installed": size - failed - confirmed}
     (total,) = evidence.halt_evidence(rollout, make_tally(known))
     assert not total.halts
+
+
+def test_another_attempt_changes_the_evidence_by_nothing() -> None:
+    """Whatever becomes of a device that failed and tries again, k and n of its epoch stay what they were."""
+    rollout = make_rollout()
+    others = make_tally({"confirmed": 13, "failed": 1})
+    failed = make_update(UpdateState.FAILED)
+    before = evidence.halt_evidence(rollout, others + Counter(update.contributions(failed)))
+    for state in UpdateState:
+        for epoch in (0, 1):
+            again = failed._replace(state=state, epoch=epoch, attempt=2, failed_epoch=0)
+            tally = others + Counter(update.contributions(again))
+            assert evidence.halt_evidence(rollout, tally) == before, (state, epoch)
+            bound = evidence.stage_bound(rollout, tally)
+            assert bound.exposed == 15
+            assert bound.failures >= 2

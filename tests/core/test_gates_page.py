@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.core import gate, rollout
+from orchestrator.core import gate, judgement
 from orchestrator.core.evidence import halt_evidence
 from orchestrator.core.model import HaltRule, Plan
 from tests.core.test_operating import by_evidence, by_rate, operating
@@ -122,12 +122,12 @@ SENTENCES: Sequence[tuple[Callable[[], Sequence[object]], str]] = [
         lambda: tuple(share(gate.default_limit(size), digits) for size, digits in ((1, 0), (3, 1), (5, 1))),
         "{} for one device, {} for three, {} for five",
     ),
-    (lambda: (rollout.LARGEST_EXTENSION,), "A stage grows to at most {} times its planned size."),
+    (lambda: (judgement.LARGEST_EXTENSION,), "A stage grows to at most {} times its planned size."),
     (
         lambda: (share(DEFAULTS.resolved_share), share(DEFAULTS.max_unreached)),
         "At least {} of the reached devices are resolved, the soak is over, and at most {} of the stage is unreached.",
     ),
-    (lambda: (rollout.RAMP_START,), "A stage begins with {} devices in flight"),
+    (lambda: (judgement.RAMP_START,), "A stage begins with {} devices in flight"),
 ]
 
 

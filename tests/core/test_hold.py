@@ -21,7 +21,7 @@ from orchestrator.core.hold import (
     overrides,
     shut,
 )
-from orchestrator.core.model import Urgency
+from orchestrator.core.model import Reason, Urgency
 from orchestrator.core.requirement import Condition, Consent, ConsentRule, Requirements, Told, Wish
 from orchestrator.core.window import DAY_S, UTC, Freeze, Window, Windows
 from tests.support.builders import REST, make_plan
@@ -111,6 +111,12 @@ def test_an_artifact_that_does_not_fit_is_held_whatever_the_plan_says() -> None:
     small = Situation(Condition(slot_bytes=Told(1111, NOON)))
     assert codes(held(device=candidate(situation=small))) == ["slot"]
     assert codes(held(device=candidate(situation=small), urgency=Urgency.EMERGENCY)) == ["slot"]
+
+
+def test_who_is_too_old_is_held_however_urgent_it_is_and_nobody_knows_until_when() -> None:
+    found = held(device=candidate(too_low=Reason("from_too_low", "old")), urgency=Urgency.EMERGENCY)
+    assert codes(found) == ["from_too_low"]
+    assert found is not None and not found.unreached
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.core import judgement
 from orchestrator.core import rollout as machine
 from orchestrator.core.model import Phase, Reason, Rollout
 from orchestrator.core.outside import (
@@ -107,7 +108,7 @@ def rollout(**stage: object) -> Rollout:
 
 
 def step(rollout: Rollout, answer: Answer | None = None, now: float = 100.0, outage: Outage | None = None) -> Decision:
-    return machine.step(rollout, HEALTHY, now, outside=Outside(answer, outage))
+    return judgement.step(rollout, HEALTHY, now, outside=Outside(answer, outage))
 
 
 def answer(verdict: Verdict = V.PASS, asked_at: float = 85.0, stage: int = 0) -> Answer:
@@ -144,7 +145,7 @@ def test_silence_of_a_service_never_advances() -> None:
 def test_the_service_of_the_plan_is_asked_where_a_stage_has_none() -> None:
     plain = rollout()
     asks = replace(plain, plan=replace(plain.plan, gate=GATE))
-    assert machine.gate_of(asks) == GATE
+    assert judgement.gate_of(asks) == GATE
     assert step(asks).reason.code == "service_gate"
 
 
@@ -171,7 +172,7 @@ def test_a_manual_gate_waits_for_a_person_and_no_longer() -> None:
 
 
 def test_evidence_comes_before_the_manual_gate() -> None:
-    decision = machine.step(rollout(approve=True, limit=0.01), HEALTHY, 100.0)
+    decision = judgement.step(rollout(approve=True, limit=0.01), HEALTHY, 100.0)
     assert decision.reason.code == "inconclusive"
 
 
@@ -187,7 +188,7 @@ def test_an_outage_holds_everything_but_the_halt() -> None:
     held = step(rollout(), outage=outage)
     assert (held.reason.code, held.effects, held.rollout.stage) == ("outage", (), 0)
     assert "300" in held.reason.text
-    offers = machine.step(make_rollout(), make_tally({"pending": 20}), 100.0, outside=Outside(None, outage))
+    offers = judgement.step(make_rollout(), make_tally({"pending": 20}), 100.0, outside=Outside(None, outage))
     assert offers.effects == ()
-    broken = machine.step(rollout(), make_tally({"confirmed": 5, "failed": 15}), 100.0, outside=Outside(None, outage))
+    broken = judgement.step(rollout(), make_tally({"confirmed": 5, "failed": 15}), 100.0, outside=Outside(None, outage))
     assert broken.rollout.phase is P.HALTED

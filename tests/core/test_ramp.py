@@ -7,7 +7,7 @@ import math
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from orchestrator.core.ramp import BURST_S, Climb, Ramp, allowed, climbed, delay_s, next_step_at, opens_at, room, start
+from orchestrator.core.ramp import BURST_S, Climb, Ramp, allowed, climbed, delay_s, opens_at, room, start
 
 BEGAN = 1_800_000_000.0
 DOUBLING = Ramp(base=60, factor=2.0, cap=400, every_s=600.0)
@@ -26,14 +26,6 @@ def test_the_rate_rises_by_steps_up_to_its_cap() -> None:
     assert rates == [60, 60, 120, 240, 400, 400]
 
 
-def test_it_says_when_the_next_step_comes() -> None:
-    begun = climbed(DOUBLING, Climb(BEGAN), BEGAN + 10)
-    assert next_step_at(DOUBLING, begun) == BEGAN + 600
-    assert next_step_at(DOUBLING, climbed(DOUBLING, begun, BEGAN + 1700)) == BEGAN + 1800
-    assert next_step_at(DOUBLING, climbed(DOUBLING, begun, BEGAN + 1800)) is None
-    assert next_step_at(Ramp(60, 1.0, 400, 600.0), begun) is None
-
-
 def test_a_flat_ramp_stays_where_it_is() -> None:
     flat = Ramp(60, 1.0, 400, 600.0)
     assert allowed(flat, climbed(flat, Climb(BEGAN), BEGAN + 10**9)) == 60
@@ -45,8 +37,6 @@ def test_the_rate_never_falls_whatever_the_clock_does(ramp: Ramp, moments: list[
     for at in moments:
         climb = climbed(ramp, climb, BEGAN + at)
         assert last <= (last := allowed(ramp, climb)) <= ramp.cap
-        rising_at = next_step_at(ramp, climb)
-        assert rising_at is None or allowed(ramp, climbed(ramp, climb, rising_at + 1e-3 + ramp.every_s * 1e-6)) >= last
 
 
 class Stage:

@@ -19,10 +19,8 @@ from orchestrator.core.requirement import (
     Unknown,
     Wish,
     awaits,
-    defer,
     unmet,
 )
-from orchestrator.errors import ConflictError
 
 NOW = 1_800_000_000.0
 SIZE = 1_000_000
@@ -211,7 +209,7 @@ def test_users_are_asked_only_where_the_plan_says_so() -> None:
 
 
 def test_a_deferral_holds_until_its_time_and_then_the_user_is_asked_again() -> None:
-    wish = defer(ASK, Wish(), NOW + 1000, NOW)
+    wish = Wish(False, NOW + 1000, 1)
     found = awaits(ASK, wish, NOW)
     assert found is not None and found.until == NOW + 1000
     assert (found.reason.code, found.reason.text) == ("deferred", "its user put the update off, 1 of 2 times")
@@ -220,33 +218,5 @@ def test_a_deferral_holds_until_its_time_and_then_the_user_is_asked_again() -> N
 
 
 def test_a_clock_that_was_set_back_does_not_stretch_a_deferral() -> None:
-    found = awaits(ASK, defer(ASK, Wish(), NOW + 1000, NOW), NOW - 86_400)
+    found = awaits(ASK, Wish(False, NOW + 1000, 1), NOW - 86_400)
     assert found is not None and found.until == NOW - 86_400 + 1000
-
-
-@pytest.mark.parametrize(
-    ("rule", "wish", "until", "code"),
-    [
-        (ConsentRule(), Wish(), NOW + 1, "not_asked"),
-        (ASK, Wish(agreed=True), NOW + 1, "agreed"),
-        (ASK, Wish(False, NOW - 1, 2), NOW + 1, "deferred_too_often"),
-        (ASK, Wish(), NOW + 1000.5, "deferred_too_long"),
-        (ASK, Wish(), NOW, "deferred_too_long"),
-    ],
-)
-def test_what_cannot_be_put_off(rule: ConsentRule, wish: Wish, until: float, code: str) -> None:
-    with pytest.raises(ConflictError) as refused:
-        defer(rule, wish, until, NOW)
-    assert refused.value.code == code
-
-
-@given(st.lists(st.floats(-10, 1100), max_size=10), st.integers(0, 4))
-def test_nobody_puts_off_more_often_than_the_plan_allows(tries: list[float], allowed: int) -> None:
-    rule, wish = replace(ASK, deferrals=allowed), Wish()
-    for until_s in tries:
-        try:
-            wish = defer(rule, wish, NOW + until_s, NOW)
-        except ConflictError:
-            continue
-        assert wish.deferred_until == NOW + until_s
-    assert wish.deferrals <= allowed

@@ -8,7 +8,7 @@ from itertools import product
 
 import pytest
 
-from orchestrator.core import evidence
+from orchestrator.core import evidence, judgement
 from orchestrator.core import rollout as machine
 from orchestrator.core.model import RETRIED, Phase, Rollout, Stage, TallyKey
 from orchestrator.core.rollout import (
@@ -121,7 +121,7 @@ def test_only_a_resume_after_a_halt_opens_an_evidence_epoch(phase: Phase, epoch:
 def test_resuming_an_inconclusive_rollout_lets_its_stage_pass() -> None:
     after = operate(in_phase(P.INCONCLUSIVE), C.RESUME).rollout
     assert (after.phase, after.stage, after.current.waived) == (P.RUNNING, 0, True)
-    decision = machine.step(after, make_tally({"confirmed": 18, "failed": 1, "unreached": 1}), 60.0)
+    decision = judgement.step(after, make_tally({"confirmed": 18, "failed": 1, "unreached": 1}), 60.0)
     assert (decision.rollout.stage, decision.rollout.stages[0].passed_at) == (1, 60.0)
     assert decision.rollout.current == Stage(base=60, target=60)
 
@@ -130,15 +130,15 @@ def test_resuming_an_inconclusive_last_stage_ends_the_rollout_when_nobody_is_und
     before = make_rollout(make_plan((REST,)), 100, phase=P.INCONCLUSIVE)
     after = operate(before, C.RESUME, "the rest is in a drawer").rollout
     counts = {"unreached": 60, "confirmed": 39}
-    waits = machine.step(after, make_tally(counts | {"running": 1}), 60.0)
+    waits = judgement.step(after, make_tally(counts | {"running": 1}), 60.0)
     assert (waits.rollout.phase, waits.reason.code) == (P.RUNNING, "finishing")
-    done = machine.step(after, make_tally(counts | {"confirmed": 40}), 60.0).rollout
+    done = judgement.step(after, make_tally(counts | {"confirmed": 40}), 60.0).rollout
     assert (done.phase, done.actor, done.reason.text) == (P.DONE, "bea", "the rest is in a drawer")
 
 
 def test_a_waived_stage_still_halts() -> None:
     after = operate(in_phase(P.INCONCLUSIVE), C.RESUME).rollout
-    assert machine.step(after, make_tally({"confirmed": 16, "failed": 4}), 60.0).rollout.phase is P.HALTED
+    assert judgement.step(after, make_tally({"confirmed": 16, "failed": 4}), 60.0).rollout.phase is P.HALTED
 
 
 @pytest.mark.parametrize("phase", [P.PAUSED, P.HALTED])
@@ -166,8 +166,8 @@ def test_an_empty_cohort_sends_the_rollout_back_to_draft() -> None:
 
 @pytest.mark.parametrize(("confirmed", "slots"), [(0, 10), (10, 10), (11, 11), (99, 99), (100, 100), (5000, 100)])
 def test_slots_are_earned_by_confirmed_devices(confirmed: int, slots: int) -> None:
-    assert machine.slots(make_plan(in_flight=100), confirmed) == slots
-    assert machine.slots(make_plan(in_flight=4), confirmed) == 4
+    assert judgement.slots(make_plan(in_flight=100), confirmed) == slots
+    assert judgement.slots(make_plan(in_flight=4), confirmed) == 4
 
 
 def test_fewer_devices_than_expected_shrink_stage_and_cohort() -> None:
@@ -205,7 +205,7 @@ UNRESOLVED = make_tally({"confirmed": 10, "installed": 10})
 def test_advance_passes_a_stage_without_waiting_for_the_rest_of_its_evidence() -> None:
     decision = machine.operate(in_phase(P.RUNNING), UNRESOLVED, C.ADVANCE, actor="bea", reason="seen it", now=50.0)
     assert (decision.rollout.stage, decision.rollout.current.hurried) == (0, True)
-    after = machine.step(decision.rollout, UNRESOLVED, 51.0)
+    after = judgement.step(decision.rollout, UNRESOLVED, 51.0)
     assert (after.rollout.stage, after.rollout.stages[0].passed_at, after.reason.text) == (1, 51.0, "seen it")
     again = machine.operate(decision.rollout, UNRESOLVED, C.ADVANCE, actor="bea", reason="seen it", now=52.0)
     assert again.reason.code == "unchanged"
@@ -214,7 +214,7 @@ def test_advance_passes_a_stage_without_waiting_for_the_rest_of_its_evidence() -
 def test_evidence_halts_a_stage_that_was_advanced() -> None:
     bad = make_tally({"confirmed": 10, "failed": 10})
     hurried = machine.operate(in_phase(P.RUNNING), bad, C.ADVANCE, actor="bea", reason="seen it", now=50.0).rollout
-    assert machine.step(hurried, bad, 51.0).rollout.phase is P.HALTED
+    assert judgement.step(hurried, bad, 51.0).rollout.phase is P.HALTED
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_advance_waits_until_every_device_was_offered_and_skip_does_not(tally: M
     assert refused.value.code == "stage_not_offered"
     skipped = machine.operate(in_phase(P.RUNNING), tally, C.SKIP, actor="bea", reason="no such site", now=50.0).rollout
     assert skipped.current.target == sum(tally.values())
-    assert machine.step(skipped, tally, 51.0).rollout.stage == 1
+    assert judgement.step(skipped, tally, 51.0).rollout.stage == 1
 
 
 def test_the_last_stage_can_be_advanced_and_not_skipped() -> None:
@@ -235,9 +235,9 @@ def test_the_last_stage_can_be_advanced_and_not_skipped() -> None:
         machine.operate(last, UNRESOLVED, C.SKIP, actor="bea", reason="why not", now=50.0)
     assert refused.value.code == "last_stage"
     hurried = machine.operate(last, UNRESOLVED, C.ADVANCE, actor="bea", reason="seen it", now=50.0).rollout
-    assert machine.step(hurried, UNRESOLVED, 51.0).rollout.phase is P.RUNNING
+    assert judgement.step(hurried, UNRESOLVED, 51.0).rollout.phase is P.RUNNING
     over = make_tally({"confirmed": 19, "unreached": 1})
-    assert machine.step(hurried, over, 52.0).rollout.phase is P.DONE
+    assert judgement.step(hurried, over, 52.0).rollout.phase is P.DONE
 
 
 @pytest.mark.parametrize("command", [C.ADVANCE, C.SKIP])
@@ -248,7 +248,7 @@ def test_a_word_in_the_place_of_evidence_needs_a_reason(command: Command) -> Non
 
 
 def test_a_stage_waits_for_those_who_try_again() -> None:
-    waits = machine.step(in_phase(P.RUNNING), make_tally({"confirmed": 19, "retrying": 1}), 50.0)
+    waits = judgement.step(in_phase(P.RUNNING), make_tally({"confirmed": 19, "retrying": 1}), 50.0)
     assert (waits.reason.code, waits.effects) == ("retrying", ())
 
 

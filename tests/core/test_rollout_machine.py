@@ -9,7 +9,7 @@ from hypothesis import event
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from orchestrator.core import evidence
+from orchestrator.core import evidence, judgement
 from orchestrator.core import rollout as machine
 from orchestrator.core.model import Deadlines, HaltRule, Phase, Rollout, UpdateState
 from orchestrator.core.rollout import TABLE, Command
@@ -136,7 +136,7 @@ class Rollouts(RuleBasedStateMachine):
     def no_stage_takes_more_than_it_may(self) -> None:
         for at, stage in enumerate(self.store.rollout.stages):
             counts = evidence.stage_counts(self.store.tally, at)
-            assert counts.opened <= stage.target <= machine.LARGEST_EXTENSION * stage.base
+            assert counts.opened <= stage.target <= judgement.LARGEST_EXTENSION * stage.base
 
     @invariant()
     def a_finished_rollout_stays_as_it_is(self) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.core.model import Reason, Release
-from orchestrator.core.route import Stone, next_step, route, stone
+from orchestrator.core.route import Stone, Way, next_step, route, stone, too_low
 from tests.support.factory import make_artifact
 
 
@@ -67,6 +67,16 @@ def test_another_release_with_the_number_of_the_target_is_not_the_target() -> No
 def test_a_release_is_a_stone_for_the_hardware_of_its_artifact() -> None:
     artifact = make_artifact(rel=4, min_from=2)
     assert stone(Release("radio-4", "4.0.0", 4, (artifact.sha256,), 0.0), artifact) == Stone(4, 2, "radio-4")
+
+
+def test_who_is_too_old_is_told_the_next_step_or_why_there_is_none() -> None:
+    assert too_low(3, Way(TARGET, STONES)) == Reason(
+        "from_too_low",
+        "it runs release counter 3, and the release takes 6 or later; radio-6 is the next step on its way",
+    )
+    assert too_low(1, Way(TARGET, ())).text == (
+        "it runs release counter 1; radio-9 takes devices from release counter 6 on; from 1 no release leads on"
+    )
 
 
 def shortest(running: int, target: Stone, stones: list[Stone]) -> int | None:

@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 
 from orchestrator.core import update
-from orchestrator.core.model import RELAPSED, RETRIED, Deadlines, TallyKey, Update, UpdateState
+from orchestrator.core.model import MET, RELAPSED, RETRIED, Deadlines, TallyKey, Update, UpdateState
 from orchestrator.core.retry import Retry, RetryPolicy
 from orchestrator.core.update import TABLE, Context, Fact, FactKind, Ignored
 from tests.support.builders import make_update
@@ -152,16 +152,18 @@ def test_another_attempt_by_a_person_keeps_the_failure_as_evidence() -> None:
     again = update.apply(failed, Fact(F.AGAIN), NOW, 5.0)
     assert isinstance(again, Update)
     assert (again.state, again.attempt, again.failed_epoch) == (S.PENDING, 2, 2)
-    kept = TallyKey(2, 1, "m1", RETRIED)
-    assert update.contributions(again) == (TallyKey(2, 1, "m1", S.PENDING), kept)
-    assert update.contributions(again._replace(state=S.CONFIRMED, epoch=3)) == (TallyKey(3, 1, "m1", S.CONFIRMED), kept)
+    kept, met = TallyKey(2, 1, "m1", RETRIED), TallyKey(2, 1, "m1", MET)
+    assert update.contributions(again) == (TallyKey(2, 1, "m1", S.PENDING), kept, met)
+    assert update.contributions(again._replace(state=S.OFFERED)) == (TallyKey(2, 1, "m1", S.OFFERED), kept)
+    later = update.contributions(again._replace(state=S.CONFIRMED, epoch=3))
+    assert later == (TallyKey(3, 1, "m1", S.CONFIRMED), kept, met)
 
 
 def test_a_device_that_fails_twice_in_one_epoch_is_one_failure() -> None:
     twice = make_update(S.FAILED, epoch=2, failed_epoch=2)
     assert update.contributions(twice) == (TallyKey(2, 0, "m1", S.FAILED),)
     later = update.contributions(twice._replace(epoch=3))
-    assert later == (TallyKey(3, 0, "m1", S.FAILED), TallyKey(2, 0, "m1", RETRIED))
+    assert later == (TallyKey(3, 0, "m1", S.FAILED), TallyKey(2, 0, "m1", RETRIED), TallyKey(2, 0, "m1", MET))
 
 
 def test_another_attempt_after_a_relapse_keeps_the_epoch_of_the_relapse() -> None:

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from orchestrator.core import window
 from orchestrator.core.window import (
     DAY_S,
-    EVERY_DAY,
     HORIZON_S,
     Freeze,
     Shift,
@@ -23,8 +22,6 @@ from orchestrator.core.window import (
     closed,
     is_open,
     next_change,
-    next_change_of_any,
-    open_zones,
 )
 from orchestrator.plans.zones import zone
 
@@ -219,12 +216,3 @@ def test_what_never_opens_says_so() -> None:
     held = closed(never, window.UTC, 0.0)
     assert held is not None and held.until is None
     assert held.reason.text == "is frozen: the device is retired; opens at no time within 400 days"
-
-
-def test_many_zones_at_once() -> None:
-    nights = Windows((Window(22 * 3600, 4 * 3600, EVERY_DAY),))
-    now = epoch("2026-11-21T12:00")
-    places = [zone(name, now) for name in ("UTC", "Asia/Tokyo", "Pacific/Auckland", "America/New_York")]
-    assert open_zones(nights, places, now) == {"Pacific/Auckland"}
-    assert next_change_of_any(nights, places, now) == epoch("2026-11-21T22:00", "Asia/Tokyo")
-    assert next_change_of_any(Windows(), places, now) is None

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from orchestrator.core import cohort, evidence, update
+from orchestrator.core import cohort, evidence, judgement, update
 from orchestrator.core import rollout as machine
 from orchestrator.core.model import Phase, Plan, Rollout, TallyKey, Update, UpdateState
 from orchestrator.core.rollout import Command, Decision
@@ -101,7 +101,7 @@ class ToyStore:
     def step(self, *, hearing: bool = True) -> bool:
         """Let evidence and time decide; says whether anything came of it."""
         before = self.rollout
-        decision = machine.step(before, self.tally, self.now, hearing=hearing)
+        decision = judgement.step(before, self.tally, self.now, hearing=hearing)
         self.wake_at = decision.wake_at
         self.reasons.append(decision.reason.code)
         self._carry_out(decision)
@@ -230,7 +230,7 @@ class ToyStore:
     def _offer(self, count: int) -> None:
         assert self.rollout.phase is Phase.RUNNING
         confirmed = evidence.stage_counts(self.tally, self.rollout.stage).confirmed
-        assert evidence.in_flight(self.tally) + count <= machine.slots(self.plan, confirmed)
+        assert evidence.in_flight(self.tally) + count <= judgement.slots(self.plan, confirmed)
         chosen = [item.device_id for item in self.in_state(S.PENDING)[:count]]
         assert len(chosen) == count > 0
         self._fold_all(chosen, F.OFFER)

@@ -19,7 +19,7 @@ from hypothesis import event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from orchestrator.core import evidence
+from orchestrator.core import evidence, judgement
 from orchestrator.core import rollout as machine
 from orchestrator.core.model import Deadlines, Delivery, Phase, Rollout, UpdateState
 from orchestrator.core.rollout import TABLE, Command
@@ -219,7 +219,7 @@ class Engine(RuleBasedStateMachine):
             assert tally == recount(updates)
             for at, stage in enumerate(self.do(self.it.rollout(rollout.id)).stages):
                 opened = evidence.stage_counts(tally, at).opened
-                assert opened <= stage.target <= machine.LARGEST_EXTENSION * stage.base
+                assert opened <= stage.target <= judgement.LARGEST_EXTENSION * stage.base
 
     def no_offer_beyond_the_slots(self, rollout: Rollout, before: int) -> None:
         now = self.do(self.it.rollout(rollout.id))
@@ -227,7 +227,7 @@ class Engine(RuleBasedStateMachine):
             return
         tally = self.do(self.it.store.read(methodcaller("tally", rollout.id)))
         confirmed = evidence.stage_counts(tally, now.stage).confirmed
-        assert evidence.in_flight(tally) <= machine.slots(now.plan, confirmed)
+        assert evidence.in_flight(tally) <= judgement.slots(now.plan, confirmed)
 
     def look_at(self, before: int, halted: tuple[Rollout, int] | None) -> None:
         """Check what was published since, and let the broker keep it."""

@@ -17,7 +17,7 @@ from orchestrator.core.window import Freeze, Windows
 from orchestrator.engine import explain, views
 from orchestrator.engine.operations import NewDevice, create_release, enrol
 from orchestrator.errors import NotFoundError
-from orchestrator.wire.report import Kind
+from orchestrator.wire.report import Hello, Kind
 from orchestrator.wire.report import State as Online
 from tests.support.builders import REST, make_plan, make_stage_plan
 from tests.support.factory import Plant, make_artifact, stock
@@ -214,6 +214,27 @@ async def test_who_is_not_taken_in_is_told_every_reason(it: Plant, device: NewDe
     found = await codes(it, device.id)
     assert set(found) == expected - {"stage"}
     assert set(found.values()) == {None}
+
+
+async def test_who_turns_out_to_be_too_old_after_it_was_taken_in_is_held_and_told_so_once(it: Plant) -> None:
+    names = ("x", "y")
+    await it.write(
+        lambda tx: enrol(tx, [NewDevice(name, "m1") for name in names], it.clock())
+    )  # running who knows what
+    old = make_artifact(6, min_from=2)
+    await it.write(lambda tx: tx.add_artifact(old, 0.0))
+    await it.write(lambda tx: create_release(tx, "radio-6", [old.sha256], 0.0))
+    rollout = await it.running(replace(make_plan((REST,), release="radio-6"), in_flight=1))
+    [first] = await it.updates(rollout, S.OFFERED)
+    [other] = await it.updates(rollout, S.PENDING)
+    await it.record(hellos=[Hello(1, other.device_id, "m1", "1.0.0", 1)])
+    await it.confirm([first])
+    rollout = await it.advance(rollout)
+    assert await it.states(rollout) == {"confirmed": 1, "pending": 1}
+    assert await codes(it, other.device_id) == {"from_too_low": None}
+    await it.command(rollout, C.PAUSE)
+    [found] = await why(it, other.device_id)
+    assert [item["code"] for item in found["reasons"]] == ["from_too_low", "paused"]
 
 
 async def test_who_came_later_or_is_quarantined_is_told_so(it: Plant) -> None:

@@ -11,9 +11,10 @@ from orchestrator.core.model import Phase, UpdateState
 from orchestrator.core.retry import Retry, RetryPolicy
 from orchestrator.core.rollout import Command
 from orchestrator.engine import quarantine
+from orchestrator.engine.recording import MOST_OFFERS
 from orchestrator.errors import NotFoundError
 from orchestrator.ports import EXPOSED, DeliveryKind
-from orchestrator.wire.report import Kind
+from orchestrator.wire.report import Hello, Kind
 from tests.support.builders import REST, make_plan
 from tests.support.factory import Plant, make_report
 
@@ -239,3 +240,22 @@ async def test_a_newer_rollout_recalls_a_trigger_that_may_still_wait_for_an_abse
     await it.running(replace(PLAN, name="newer", release="radio-3.0.0"), rel=3)
     assert await it.states(old) == Counter(superseded=1)
     assert len(await it.parcels(old, DeliveryKind.CANCEL)) == 1
+
+
+@pytest.mark.parametrize("way", ["hello", "poll"])
+async def test_a_device_that_greets_and_never_answers_is_not_offered_it_for_ever(it: Plant, way: str) -> None:
+    await it.enrol(1)
+    rollout = await it.running(PLAN)
+    for _ in range(MOST_OFFERS):
+        assert await it.states(rollout) == Counter(offered=1)
+        await it.send()
+        it.clock.advance(PLAN.deadlines.accept_s)
+        it.hearing()
+        await it.recorder.judge_silence_once()
+        if way == "hello":
+            await it.record(hellos=[Hello(v=1, dev="d000", model="m1", rel=1)])
+        else:
+            await it.poll("d000")
+        await it.advance(rollout)
+    assert await it.states(rollout) == Counter(unreached=1)
+    assert (await it.rollout(rollout.id)).phase is Phase.INCONCLUSIVE

@@ -106,7 +106,12 @@ async def test_a_later_statement_allows_it(it: Plant) -> None:
 async def test_a_statement_that_says_something_else_is_not_taken(it: Plant) -> None:
     await spring(it)
     other = make_artifact(2, leaves=(3,), version="9.9.9")
-    await it.write(lambda tx: operations.register_artifact(tx, other, it.clock()))
+    with pytest.raises(ConflictError, match="with another statement, which stands"):
+        await it.write(lambda tx: operations.register_artifact(tx, other, it.clock()))
+    elsewhere = make_artifact(2, hardware=("m9",), sha256=make_artifact(2).sha256)
+    with pytest.raises(ConflictError) as refused:
+        await it.write(lambda tx: operations.register_artifact(tx, elsewhere, it.clock()))
+    assert refused.value.code == "stated_otherwise"
     with pytest.raises(RequestError):
         await back(it)
 

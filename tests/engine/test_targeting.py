@@ -11,13 +11,13 @@ import pytest
 from orchestrator.core.facts import Change
 from orchestrator.core.model import Device, Phase, Plan, Rollout, SizeKind, StagePlan, UpdateState
 from orchestrator.core.rollout import Command
-from orchestrator.engine import facts, preview
-from orchestrator.engine.joining import PACE_S, Joining
-from orchestrator.engine.operations import NewDevice, enrol
+from orchestrator.engine import explain, facts, preview
+from orchestrator.engine.joining import PACE_S, STONES_S, Joining
+from orchestrator.engine.operations import NewDevice, create_release, enrol
 from orchestrator.errors import ConfigError, ConflictError, NotFoundError, RequestError
 from orchestrator.wire.report import Hello
 from tests.support.builders import REST, make_plan
-from tests.support.factory import Plant, stock
+from tests.support.factory import Plant, make_artifact, stock
 
 P, S = Phase, UpdateState
 ALL = StagePlan(SizeKind.REST, 0)
@@ -250,6 +250,35 @@ async def test_the_registry_is_counted_only_after_a_change_and_not_too_often(it:
     await it.enrol(1, prefix="two")
     it.clock.advance(PACE_S)
     assert await usher.look() == 0
+
+
+async def test_who_is_too_old_is_left_out_and_joins_when_it_reached_the_stone(it: Plant) -> None:
+    await it.enrol(2, rel=3)
+    await it.enrol(2, prefix="old")
+    await it.write(lambda tx: enrol(tx, [NewDevice("mute", "m1")], it.clock()))
+    await it.write(lambda tx: stock(tx, 2))
+    await it.write(lambda tx: stock(tx, 3))
+    target = make_artifact(4, min_from=2)
+    await it.write(lambda tx: tx.add_artifact(target, 0.0))
+    await it.write(lambda tx: create_release(tx, "radio-4", [target.sha256], 0.0))
+    plan = make_plan((REST,), (0.9,), release="radio-4", open_cohort=True)
+    seen = await preview.of_plan(it.store, plan)
+    assert (await drawn(it, seen))[1] == {"from_too_low": {"old000", "old001"}}
+    assert (seen.summary()["devices"], seen.summary()["unknown"]) == (3, 1)
+    rollout = await it.running(plan)
+    assert await taken(it, rollout) == {0: {"d000", "d001", "mute"}}
+    late = joining(it)
+    assert await late.look() == 0
+    [view] = [await it.store.read(lambda tx: explain.explain_device(tx, "old000", it.clock(), hearing=True))]
+    assert view["rollouts"][0]["because"] == (
+        "it runs release counter 1, and the release takes 2 or later; radio-3.0.0 is the next step on its way"
+    )
+    await it.record(hellos=[Hello(1, "old000", "m1", "3.0.0", 3)])
+    it.clock.advance(STONES_S - 1)
+    assert await late.look() == 0
+    it.clock.advance(1)
+    assert await late.look() == 1
+    assert await taken(it, await it.advance(rollout)) == {0: {"d000", "d001", "mute", "old000"}}
 
 
 async def test_nobody_joins_a_fixed_cohort(it: Plant) -> None:

@@ -263,7 +263,7 @@ async def test_a_warrant_raises_the_ceiling_of_its_rollout_alone(engine: Plant) 
     def room(tx: Any, name: str) -> int:
         return allowance.room(tx, limits, 0.0, allowance.warranted(tx, tx.rollout_named(name))).devices
 
-    assert await engine.store.read(lambda tx: [room(tx, name) for name in ("spring", "calm")]) == [10, 2]
+    assert await engine.store.read(lambda tx: [room(tx, name) for name in ("spring", "calm")]) == [12, 2]
 
 
 async def test_without_a_good_warrant_nothing_is_sealed_that_devices_would_refuse(engine: Plant) -> None:

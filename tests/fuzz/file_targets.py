@@ -26,6 +26,8 @@ from tests.golden import kit
 from tests.web.site import PLAN
 
 ROOT = Path(__file__).parents[2]
+YAML_S = 0.3
+"""PyYAML looks 1,024 characters ahead at every open bracket, before we see the first one."""
 LOGIN = b'{"device":"door-17","model":"esp32-c3","mqtt_password":"x","token":"y"}\n'
 HELD = b'{"upto":2000,"fence":3,"audit_n":7,"audit_hash":"' + b"ab" * 32 + b'"}\n'
 
@@ -81,12 +83,14 @@ def _by_hand(folder: Path) -> list[Target]:
     given = b"OTA_MQTT__URL=mqtt://h:1\nOTA_SOURCES__FILE_ROOTS=/a,/b\nOTA_HTTP__LISTEN=[::1]:80\nOTA_X=1"
     faulty = (ConfigError,)
     return [
-        Target("yaml", strict_yaml.parse, (ValueError,), (*settings, *fleet, *plan), 10, 1024),
-        Target("config", on_file(folder / "config", lambda path: config.load(path, {})), faulty, settings, 4, 1024),
+        Target("yaml", strict_yaml.parse, (ValueError,), (*settings, *fleet, *plan), 10, 1024, YAML_S),
+        Target(
+            "config", on_file(folder / "config", lambda path: config.load(path, {})), faulty, settings, 4, 1024, YAML_S
+        ),
         Target("environment", lambda data: config.load(Path(os.devnull), _variables(data)), faulty, (given,), 4, 1024),
         Target("secret", on_file(folder / "secret", config.read_secret), faulty, (b"abc\n", b"abc", b"a b\r\n"), 10),
-        Target("plan", read_plan, faulty, plan, 8, 1024),
-        Target("fleet", on_file(folder / "fleet", behaviour.load), faulty, fleet, 6, 1024),
+        Target("plan", read_plan, faulty, plan, 8, 1024, YAML_S),
+        Target("fleet", on_file(folder / "fleet", behaviour.load), faulty, fleet, 6, 1024, YAML_S),
         Target("id pattern", _make_ids, faulty, (b"sim-{:05d}", b"{}", b"a{0}b", b"x-{:x}"), 10, 64),
     ]
 

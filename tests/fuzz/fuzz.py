@@ -1,7 +1,7 @@
 """Hostile input for every parser, by the million: `python -m tests.fuzz.fuzz COUNT`.
 
 Rules:
-- A parser takes its input or raises what it documents, within `LIMIT_S`; anything else is found.
+- A parser takes its input or raises what it documents, within its `limit_s`; anything else is found.
 - Time is that of the processor, the least of several tries: another process cannot make a parser slow.
 - One that does not come back is stopped after `HANG_S`.
 """
@@ -25,7 +25,6 @@ from tests.fuzz.spread import SEED, Result
 from tests.fuzz.target import Target
 from tests.fuzz.targets import open_targets
 
-LIMIT_S = 0.05
 HANG_S = 5.0
 _TRIES = 4
 
@@ -38,9 +37,9 @@ def attempt(target: Target, data: bytes) -> tuple[str, str]:
     """Return the error that a parser raised, "" for none, and what is wrong with that, "" for nothing."""
     error, took_s = _once(target, data)
     wrong = error is not None and not isinstance(error, target.errors)
-    for _ in range(_TRIES if took_s > LIMIT_S and not wrong else 0):
+    for _ in range(_TRIES if took_s > target.limit_s and not wrong else 0):
         took_s = min(took_s, _once(target, data)[1])
-    slow = f"slow: {took_s * 1000:.0f} ms" if took_s > LIMIT_S and not wrong else ""
+    slow = f"slow: {took_s * 1000:.0f} ms" if took_s > target.limit_s and not wrong else ""
     return (type(error).__name__ if error else ""), (f"{type(error).__name__}: {error!s:.200}" if wrong else slow)
 
 

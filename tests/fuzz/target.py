@@ -25,6 +25,7 @@ class Target:
         seeds: good input.
         share: parts of all inputs that it gets; slow parsers get few.
         longest: bytes of an input at most; text of people (YAML) is read slowly, and is theirs.
+        limit_s: processor time that one input may take.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Target:
     seeds: tuple[bytes, ...]
     share: int = 20
     longest: int = 4096
+    limit_s: float = 0.05
 
 
 def on_file(path: Path, read: Callable[[Path], object]) -> Parser:

@@ -102,6 +102,11 @@ class SqlApprovals:
         query = select(proposals).order_by(proposals.c.id.desc()).limit(limit)
         return [self._proposal(row) for row in self._connection.execute(query).all()]
 
+    def proposals_about(self, name: str) -> list[Proposal]:
+        """See `ports.Approvals.proposals_about`."""
+        query = select(proposals).where(proposals.c.object == name).order_by(proposals.c.id.desc())
+        return [self._proposal(row) for row in self._connection.execute(query).all()]
+
     def save_proposal(self, proposal: Proposal) -> None:
         """See `ports.Approvals.save_proposal`."""
         state = update(proposals).where(proposals.c.id == proposal.id).values(state=proposal.state)

@@ -229,6 +229,8 @@ reports = Table(
     Column("kind", Text, nullable=False),
     Column("code", Text, nullable=False),
     Column("text", Text, nullable=False),
+    Column("rel", BigInteger, nullable=True),
+    Column("boots", BigInteger, nullable=True),
     sqlite_with_rowid=False,
 )
 

@@ -23,7 +23,7 @@ from orchestrator.wire.report import Report
 
 _COLUMNS = tuple(updates.c[name] for name in rows.UPDATE_COLUMNS)
 _KEY_SIZE = 4
-_REPORT_COLUMNS = ("update_id", "attempt", "boot", "n", "at", "kind", "code", "text")
+_REPORT_COLUMNS = ("update_id", "attempt", "boot", "n", "at", "kind", "code", "text", "rel", "boots")
 _KEY = [reports.c[name] for name in _REPORT_COLUMNS[:_KEY_SIZE]]
 _STORED = tuple_(*_KEY).in_(select(packed.given(_KEY)))
 _INSERT_REPORTS = (
@@ -241,6 +241,8 @@ class SqlUpdates:
                 item.kind.value,
                 item.code,
                 item.said.replace("\0", ""),
+                item.rel,
+                item.boots,
             )
             for item in reports_
         ]
@@ -258,6 +260,6 @@ class SqlUpdates:
         """See `ports.Updates.lines`."""
         query = select(reports).where(reports.c.update_id == update_id).order_by(reports.c.at, reports.c.n)
         return [
-            Line(row.at, row.attempt, row.boot, row.n, row.kind, row.code, row.text)
+            Line(row.at, row.attempt, row.boot, row.n, row.kind, row.code, row.text, row.rel, row.boots)
             for row in self._connection.execute(query)
         ]

@@ -91,6 +91,9 @@ async def test_an_account_has_one_open_proposal_on_a_matter(store: SqlStore) -> 
         assert (found is None) == (state is State.USED)
     again: Proposal = await write(store, lambda tx: tx.add_proposal(PROPOSAL))
     assert [item.id for item in await store.read(lambda tx: tx.proposals(2))] == [again.id, again.id - 1]
+    about = await store.read(lambda tx: tx.proposals_about("spring"))
+    assert {item.object for item in about} == {"spring"}
+    assert [item.id for item in about] == [again.id, first.id + 3, first.id + 1, first.id]
 
 
 async def test_a_review_is_open_until_it_is_closed(store: SqlStore) -> None:

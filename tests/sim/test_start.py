@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from orchestrator.cli.simulate import simulate_command
 from orchestrator.demo.broker import BrokerInfo
 from orchestrator.errors import ConfigError
-from orchestrator.sim.rehearsal import Request, rehearse
+from orchestrator.sim.start import Request, simulate
 from orchestrator.wire.report import Kind
 from tests.sim.issuer import Build, Issuer
 from tests.sim.scene import ear, offer
@@ -30,7 +30,7 @@ def keys(tmp_path: Path, issuer: Issuer) -> Path:
     return path
 
 
-async def simulate(*arguments: str) -> asyncio.subprocess.Process:
+async def spawn(*arguments: str) -> asyncio.subprocess.Process:
     pipe = asyncio.subprocess.PIPE
     return await asyncio.create_subprocess_exec(sys.executable, "-c", COMMAND, *arguments, stdout=pipe, stderr=pipe)
 
@@ -43,7 +43,7 @@ async def test_the_command_runs_until_a_signal_and_tells_what_happened(
     logins.write_text('{"device":"d1","model":"sim-a","token":"secret"}\n{"device":"d2"}\n{"device":"d3"}\n')
     async with ear(open_broker) as heard, web() as server:
         server.routes["/a"] = artifact(good)
-        process = await simulate(
+        process = await spawn(
             *("--keys", str(keys), "--broker", open_broker.url, "--server", server.origin, "--loopback"),
             *("--credentials", str(logins), "--devices", "2", "--speed", "1000", "--journal", str(journal)),
         )
@@ -65,7 +65,7 @@ async def test_the_command_runs_until_a_signal_and_tells_what_happened(
 
 async def test_a_killed_simulator_leaves_last_wills(open_broker: BrokerInfo, keys: Path) -> None:
     async with ear(open_broker) as heard:
-        process = await simulate("--keys", str(keys), "--broker", open_broker.url, "--devices", "3")
+        process = await spawn("--keys", str(keys), "--broker", open_broker.url, "--devices", "3")
         await heard.wait_for(lambda: len(heard.of("hello")) == 3)
         process.kill()
         await process.communicate()
@@ -73,7 +73,7 @@ async def test_a_killed_simulator_leaves_last_wills(open_broker: BrokerInfo, key
 
 
 async def test_the_command_ends_after_its_duration(open_broker: BrokerInfo, keys: Path) -> None:
-    process = await simulate("--keys", str(keys), "--broker", open_broker.url, "--duration", "0.2", "--seed", "9")
+    process = await spawn("--keys", str(keys), "--broker", open_broker.url, "--duration", "0.2", "--seed", "9")
     out, err = await process.communicate()
     assert process.returncode == 0, err
     assert json.loads(out)["seed"] == 9
@@ -110,17 +110,17 @@ def request(keys: Path) -> Request:
 )
 def test_a_wrong_request_is_refused_before_anything_starts(keys: Path, changes: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
-        rehearse(replace(request(keys), **changes))
+        simulate(replace(request(keys), **changes))
 
 
 def test_a_document_that_is_no_keyset_is_refused(keys: Path) -> None:
     keys.write_text("{}")
     with pytest.raises(ConfigError, match="not a document of public keys"):
-        rehearse(request(keys))
+        simulate(request(keys))
 
 
 def test_more_devices_than_credentials_are_refused(keys: Path, tmp_path: Path) -> None:
     logins = tmp_path / "devices.jsonl"
     logins.write_text('{"device":"d1"}\n')
     with pytest.raises(ConfigError, match="has 1 devices, 2 are asked for"):
-        rehearse(replace(request(keys), credentials=logins, changes={"devices": 2}))
+        simulate(replace(request(keys), credentials=logins, changes={"devices": 2}))

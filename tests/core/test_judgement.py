@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.core import ramp
+from orchestrator.core import judgement, ramp
 from orchestrator.core import rollout as machine
-from orchestrator.core.model import RELAPSED, HaltRule, Phase, Reason, Rollout, Stage, Tally, TallyKey
+from orchestrator.core.model import RELAPSED, RETRIED, HaltRule, Phase, Reason, Rollout, Stage, Tally, TallyKey
 from orchestrator.core.rollout import Decision, Offer, Open, Prepare, Recall, VoidQueued
 from tests.support.builders import REST, make_draft, make_plan, make_rollout, make_tally
 
@@ -24,7 +24,7 @@ def step(rollout: Rollout, counts: Mapping[str, int] | Tally, now: float = 100.0
     """Step with the tallies given, or with counts by state of the current stage."""
     plain = {state: count for state, count in counts.items() if isinstance(state, str)}
     tally = make_tally(plain, stage=rollout.stage, epoch=rollout.epoch) if plain else counts
-    return machine.step(rollout, tally, now, hearing=hearing)  # type: ignore[arg-type]
+    return judgement.step(rollout, tally, now, hearing=hearing)  # type: ignore[arg-type]
 
 
 def answer(decision: Decision) -> tuple[str, tuple[machine.Effect, ...]]:
@@ -280,6 +280,22 @@ def test_plain_threshold_on_the_rate_after_the_least_sample(failed: int, confirm
         assert decision.reason.text == f"{failed} of {failed + confirmed} failed; the plan allows less than 5.0%"
 
 
+@pytest.mark.parametrize("event", [RELAPSED, RETRIED])
+def test_the_rate_counts_a_device_once_that_failed_before_or_after_it_was_healthy(event: str) -> None:
+    rule = HaltRule(max_failure_rate=0.10, tolerated=0.30, lost_after_reboot=False)
+    rollout = make_rollout(make_plan((400, REST), halt=rule), 4000)
+    tally = make_tally({"confirmed": 100, event: 10})
+    assert step(rollout, tally).reason.text == "10 of 100 failed; the plan allows less than 10.0%"
+    assert step(rollout, make_tally({"confirmed": 101, event: 10})).rollout.phase is P.RUNNING
+
+
+def test_who_failed_and_tries_again_is_one_of_those_that_failed() -> None:
+    rule = HaltRule(max_failure_rate=0.10, alpha=1e-300, lost_after_reboot=False)
+    rollout = make_rollout(make_plan((400, REST), halt=rule), 4000)
+    decision = step(rollout, make_tally({"confirmed": 5, "pending": 25, RETRIED: 25}))
+    assert decision.reason.text == "25 of 25 failed; the plan allows less than 10.0%"
+
+
 def test_every_automatic_move_is_made_by_the_orchestrator_with_effects_and_version() -> None:
     rollout = make_rollout(make_plan((10, REST), (0.30,)), 13)
     for counts in ({"confirmed": 9, "failed": 1}, {"failed": 5, "confirmed": 5}):
@@ -307,7 +323,7 @@ def test_a_ramp_holds_what_would_start_too_soon_and_says_until_when() -> None:
     rollout = make_rollout(make_plan((20, REST), ramp=RAMP), 100)
     first = step(rollout, {"pending": 20}, 1000.0)
     assert answer(first) == ("offering", (Offer(1),))
-    after = machine.started(first.rollout, 1, 1000.0)
+    after = judgement.started(first.rollout, 1, 1000.0)
     held = step(after, {"pending": 19, "offered": 1}, 1000.0)
     assert (held.effects, held.wake_at) == ((), 1010.0)
     assert held.reason == Reason("ramp", "9 devices wait for the ramp; 6 may start per minute")
@@ -330,7 +346,7 @@ def test_each_stage_has_a_ramp_of_its_own_and_slots_still_count() -> None:
 def test_nothing_started_and_no_ramp_leave_a_stage_as_it_is() -> None:
     for plan, count in ((make_plan(), 5), (make_plan(ramp=RAMP), 0)):
         rollout = make_rollout(plan)
-        assert machine.started(rollout, count, 10.0) is rollout
+        assert judgement.started(rollout, count, 10.0) is rollout
 
 
 @given(
@@ -352,7 +368,7 @@ def test_no_pattern_of_asking_starts_more_than_the_ramp_allows(
         tally = make_tally({"pending": 10**6 + joined, "confirmed": 10**6})
         rollout = replace(rollout, stages=(replace(rollout.current, target=2 * 10**6 + joined),))
         offers = [effect.count for effect in step(rollout, tally, now).effects if isinstance(effect, Offer)]
-        rollout = machine.started(rollout, sum(offers), now)
+        rollout = judgement.started(rollout, sum(offers), now)
         started += sum(offers)
     highest = min(base * factor ** int(latest // 60.0), limit.cap)
     assert started <= (latest + max(ramp.BURST_S, 60.0 / base)) * highest / 60.0 + 1

@@ -2,7 +2,7 @@
 
 Rules:
 - Everything that is wrong with the request is said before the first device is switched on.
-- SIGTERM and SIGINT end a rehearsal in order: devices disconnect, the summary is still made.
+- SIGTERM and SIGINT end a simulation in order: devices disconnect, the summary is still made.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Request:
     duration_s: float | None = None
 
 
-def rehearse(request: Request, show: Callable[[str], None] | None = None) -> dict[str, Any]:
+def simulate(request: Request, show: Callable[[str], None] | None = None) -> dict[str, Any]:
     """Run a fleet until its time is over or a signal comes, and return the summary.
 
     Args:
