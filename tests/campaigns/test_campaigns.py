@@ -26,8 +26,10 @@ from tests.campaigns.promises import BrokenError
 from tests.campaigns.script import Step, draw, shorter
 from tests.support.builders import REST, make_plan
 
-PARTS = 25
-COUNT = 500
+pytestmark = pytest.mark.no_cover  # being traced would double what these take, and other tests cover the code
+
+PARTS = 10
+COUNT = 200
 
 Patch = Callable[[pytest.MonkeyPatch], None]
 

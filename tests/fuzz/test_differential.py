@@ -23,6 +23,8 @@ from tests.fuzz.messages import DEVICE
 from tests.fuzz.mutants import mutant
 from tests.golden import kit, make_vectors, ours
 
+pytestmark = pytest.mark.no_cover  # being traced would double what these take, and other tests cover the code
+
 MUTANTS, PARTS = 20_000, 2
 TYPES = (TRIGGER, ARTIFACT, COSIGN, BEAT, KEYS)
 

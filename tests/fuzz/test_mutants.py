@@ -13,6 +13,8 @@ from tests.fuzz import mutants, spread
 from tests.fuzz.messages import DONORS, GOOD, MESSAGES, Message
 from tests.fuzz.operators import HARMLESS, OPERATORS
 
+pytestmark = pytest.mark.no_cover  # being traced would double what these take, and other tests cover the code
+
 PARTS = 4
 COUNT = 100_000
 

@@ -21,6 +21,8 @@ from tests.fuzz.inputs import hostile
 from tests.fuzz.target import Target
 from tests.fuzz.targets import open_targets
 
+pytestmark = pytest.mark.no_cover  # being traced would double what these take, and other tests cover the code
+
 PARTS = 2
 COUNT = 20_000
 NEVER_WHOLE = {"config", "environment"}
