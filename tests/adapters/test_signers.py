@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.adapters.signers import SPOT_CHECK, CheckedSigner, FileSigner, low_s, open_signer
+from orchestrator.adapters.signers import SPOT_CHECK, CheckedSigner, FileSigner, check_mode, low_s, open_signer
 from orchestrator.errors import ForbiddenError, NotFoundError, OrchestratorError, RequestError, UnavailableError
 from orchestrator.wire.token import key_id
 
@@ -62,6 +62,15 @@ def test_a_credential_of_another_owner_may_show_a_group_mode(tmp_path: Path, mon
     path.chmod(0o444)
     with pytest.raises(ForbiddenError, match="open to others"):
         FileSigner.load(path)
+
+
+def test_a_key_of_another_user_is_refused_even_where_nobody_else_may_read_it(tmp_path: Path) -> None:
+    path = write(tmp_path / "trigger.pem", KEY)
+    status = list(path.stat())
+    status[4] = os.geteuid() + 1  # st_uid
+    with pytest.raises(ForbiddenError, match=f"belongs to another user; run `chown {os.geteuid()} ") as error:
+        check_mode(os.stat_result(status), path)
+    assert error.value.code == "key_exposed"
 
 
 @pytest.mark.parametrize(

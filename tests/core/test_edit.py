@@ -201,6 +201,8 @@ def test_the_open_stage_keeps_its_size_and_a_passed_one_everything() -> None:
         (staged(20, 60, REST, soak_s=7200.0), False),
         (staged(20, 60, REST, limits=(None, 0.5, None)), True),
         (staged(20, 60, REST, limits=(None, 0.01, None)), False),
+        (staged(20, 60, REST, limits=(None, None, 0.001)), False),
+        (staged(20, 60, REST, limits=(None, None, 0.9)), True),
         (staged(20, 10, REST), True),  # fewer devices prove less before the rest
         (staged(20, 10, 50, REST), False),
     ],

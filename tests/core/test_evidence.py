@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from orchestrator.core import evidence, gate, update
 from orchestrator.core.evidence import StageCounts
-from orchestrator.core.model import RELAPSED, Deadlines, HaltRule, Rollout, TallyKey, Update, UpdateState
+from orchestrator.core.model import MET, RELAPSED, Deadlines, HaltRule, Rollout, TallyKey, Update, UpdateState
 from orchestrator.core.update import Context, Fact, FactKind
 from tests.support.builders import REST, make_plan, make_rollout, make_tally, make_update
 
@@ -39,6 +39,11 @@ def test_every_state_is_counted_once_and_relapses_are_no_devices() -> None:
     assert (counts.resolved, counts.failures, counts.unreached) == (5, 4, 1)
     assert counts.in_flight == evidence.in_flight(ONE_OF_EACH) == 7
     assert evidence.pending(ONE_OF_EACH) == 1
+
+
+def test_devices_taken_are_counted_per_stratum_and_what_happened_to_them_is_no_device() -> None:
+    tally = ONE_OF_EACH + make_tally({"pending": 3, MET: 5}, stratum="m2")
+    assert evidence.opened_by_stratum(tally) == {"m1": 18, "m2": 3}
 
 
 def test_slots_and_devices_are_counted_over_all_stages() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from orchestrator.core import evidence
 from orchestrator.core.liars import Liars, liars, sentences
-from orchestrator.core.model import Rollout, TallyKey
+from orchestrator.core.model import MET, Rollout, TallyKey
 from tests.support.builders import REST, make_plan, make_rollout, make_tally
 
 counts = st.fixed_dictionaries(
@@ -68,3 +68,8 @@ def test_it_is_said_in_words_only_where_lies_matter() -> None:
         "it would have halted if 3 of the 20 confirmations were lies",
     ]
     assert sentences(Liars(20, None, None)) == []
+
+
+def test_where_the_lies_are_few_beside_what_was_shown_before_none_of_them_flip_the_bound() -> None:
+    rollout = make_rollout(make_plan((600, REST), (0.05, None)), 2000)
+    assert liars(rollout, make_tally({"confirmed": 3, MET: 500})).unpass is None

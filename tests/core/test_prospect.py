@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.core import evidence, prospect
-from orchestrator.core.model import Rollout, Tally
+from orchestrator.core.model import MET, Rollout, Tally
 from tests.support.builders import REST, make_plan, make_rollout, make_tally
 
 COUNTS = st.fixed_dictionaries(
@@ -49,3 +49,8 @@ def test_so_many_more_healthy_devices_pass_and_one_less_does_not(counts: dict[st
 def test_a_failure_after_which_a_device_tries_again_stays_one() -> None:
     found = prospect.to_pass(ROLLOUT, make_tally({"confirmed": 3, "retried": 2, "pending": 4}))
     assert (found.failures, found.confirmed, found.under_way) == (2, 3, 0)
+
+
+def test_a_device_met_in_its_soak_is_still_under_way() -> None:
+    found = prospect.to_pass(ROLLOUT, make_tally({"confirmed": 3, MET: 2, "offered": 1}))
+    assert (found.failures, found.confirmed, found.under_way) == (0, 3, 3)
