@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 from benchmarks.field import connected
-from orchestrator.core.budget import Budget
-from orchestrator.core.ceiling import Ceiling
+from orchestrator.core.pace.budget import Budget
+from orchestrator.core.pace.ceiling import Ceiling
 from orchestrator.demo.broker import BrokerInfo
-from orchestrator.engine.conductor import Conductor
-from orchestrator.engine.dispatcher import Dispatcher
-from orchestrator.engine.keyring import Standing
-from orchestrator.engine.recorder import Recorder, RecorderSettings
-from orchestrator.engine.sealer import Sealer, SealerSettings
+from orchestrator.engine.offers.dispatcher import Dispatcher
+from orchestrator.engine.offers.sealer import Sealer, SealerSettings
+from orchestrator.engine.reports.recorder import Recorder, RecorderSettings
+from orchestrator.engine.rollouts.conductor import Conductor
+from orchestrator.engine.trust.keyring import Standing
 from orchestrator.ports import Lane, Signer, Store, Tx
 from orchestrator.wire import topics
 

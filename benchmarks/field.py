@@ -16,8 +16,7 @@ from pathlib import Path
 from orchestrator.adapters.mqtt import MqttBus, MqttSettings
 from orchestrator.adapters.signers import FileSigner
 from orchestrator.adapters.store import SqlStore, open_store
-from orchestrator.core import cohort, trigger
-from orchestrator.core.ceiling import Ceiling
+from orchestrator.core import trigger
 from orchestrator.core.model import (
     Artifact,
     Device,
@@ -31,8 +30,10 @@ from orchestrator.core.model import (
     StagePlan,
     UpdateState,
 )
+from orchestrator.core.pace.ceiling import Ceiling
+from orchestrator.core.targeting import cohort
 from orchestrator.demo.broker import BrokerInfo
-from orchestrator.engine import effects
+from orchestrator.engine.rollouts import effects
 from orchestrator.ports import Lane, Tx
 from orchestrator.wire import token
 

@@ -21,7 +21,6 @@ from benchmarks.times import percentile, told_ms
 from orchestrator.adapters.keys import create_keys
 from orchestrator.adapters.signers import FileSigner
 from orchestrator.adapters.store import open_store
-from orchestrator.core import cohort
 from orchestrator.core import update as update_machine
 from orchestrator.core.model import (
     HaltRule,
@@ -36,6 +35,7 @@ from orchestrator.core.model import (
     UpdateState,
 )
 from orchestrator.core.rollout import Command, Decision
+from orchestrator.core.targeting import cohort
 from orchestrator.daemon import tune_interpreter
 from orchestrator.demo.broker import BrokerInfo, broker
 from orchestrator.ports import Lane, Store, Tx

@@ -20,8 +20,8 @@ import aiomqtt
 from benchmarks.field import Field, connected, prepare, publish_from_elsewhere
 from orchestrator.adapters.mqtt import MqttBus
 from orchestrator.demo.broker import BrokerInfo
-from orchestrator.engine.conductor import Conductor
-from orchestrator.engine.recorder import Recorder, RecorderSettings
+from orchestrator.engine.reports.recorder import Recorder, RecorderSettings
+from orchestrator.engine.rollouts.conductor import Conductor
 from orchestrator.wire import topics
 from orchestrator.wire.report import Kind, Report, encode
 

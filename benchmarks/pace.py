@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import tracemalloc
 
-from orchestrator.core.rate import Buckets, Pace
+from orchestrator.core.pace.rate import Buckets, Pace
 from orchestrator.wire.topics import Channel, uplink
 
 DEVICES = 100_000

@@ -24,12 +24,13 @@ from orchestrator import plans
 from orchestrator.adapters.keys import create_keys
 from orchestrator.adapters.signers import FileSigner
 from orchestrator.adapters.store import SqlStore, open_store
-from orchestrator.core.ceiling import STANDARD
 from orchestrator.core.model import Phase, Plan, SizeKind, StagePlan
+from orchestrator.core.pace.ceiling import STANDARD
 from orchestrator.core.rollout import Command
 from orchestrator.daemon import tune_interpreter
 from orchestrator.demo.broker import BrokerInfo, broker
-from orchestrator.engine import operations, warrants
+from orchestrator.engine.rollouts import operations
+from orchestrator.engine.trust import warrants
 from orchestrator.ports import Lane, Tx
 from orchestrator.verifier import COSIGN, Keyset, PublicKey
 from orchestrator.wire import token

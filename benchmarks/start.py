@@ -17,13 +17,13 @@ from typing import NamedTuple
 
 from benchmarks.field import Field, add_release, enrol, prepare, unplugged
 from benchmarks.times import percentile, told_ms
-from orchestrator.core import evidence
+from orchestrator.core.judging import evidence
 from orchestrator.core.model import Phase, Plan, SizeKind, StagePlan
 from orchestrator.core.rollout import Command
 from orchestrator.daemon import tune_interpreter
-from orchestrator.engine import operations
-from orchestrator.engine.conductor import Conductor
-from orchestrator.engine.recorder import Recorder, RecorderSettings
+from orchestrator.engine.reports.recorder import Recorder, RecorderSettings
+from orchestrator.engine.rollouts import operations
+from orchestrator.engine.rollouts.conductor import Conductor
 from orchestrator.ports import Lane, Tx
 from orchestrator.wire.report import Kind, Report
 

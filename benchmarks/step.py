@@ -23,19 +23,19 @@ from typing import NamedTuple
 
 from benchmarks.field import ENROLLED, SECRET, add_release, enrol, made
 from orchestrator.adapters.store import SqlStore, open_store
-from orchestrator.core import cohort
 from orchestrator.core import rollout as machine
 from orchestrator.core import update as update_machine
-from orchestrator.core.ceiling import Ceiling
-from orchestrator.core.cohort import Member
 from orchestrator.core.model import Phase, Plan, Reason, Rollout, SizeKind, Stage, StagePlan, UpdateState
+from orchestrator.core.pace.ceiling import Ceiling
 from orchestrator.core.rollout import Command
+from orchestrator.core.targeting import cohort
+from orchestrator.core.targeting.cohort import Member
 from orchestrator.core.update import Fact, FactKind
 from orchestrator.daemon import tune_interpreter
-from orchestrator.engine import effects
-from orchestrator.engine.conductor import take_step
-from orchestrator.engine.folding import Recorded, fold
-from orchestrator.engine.recording import Batch, record
+from orchestrator.engine.reports.folding import Recorded, fold
+from orchestrator.engine.reports.recording import Batch, record
+from orchestrator.engine.rollouts import effects
+from orchestrator.engine.rollouts.conductor import take_step
 from orchestrator.ports import Lane, Tx
 from orchestrator.wire.report import Kind, Report
 

@@ -16,9 +16,9 @@ from orchestrator.adapters.keys import create_keys
 from orchestrator.adapters.mqtt import MqttBus
 from orchestrator.adapters.signers import FileSigner
 from orchestrator.demo.broker import BrokerInfo
-from orchestrator.engine.dispatcher import Dispatcher
-from orchestrator.engine.keyring import Standing
-from orchestrator.engine.sealer import Sealer, SealerSettings
+from orchestrator.engine.offers.dispatcher import Dispatcher
+from orchestrator.engine.offers.sealer import Sealer, SealerSettings
+from orchestrator.engine.trust.keyring import Standing
 from orchestrator.wire import topics
 
 BATCH = 50

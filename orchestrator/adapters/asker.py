@@ -19,7 +19,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import httpx2
 
-from orchestrator.core.outside import MAX_BODY_BYTES
+from orchestrator.core.judging.outside import MAX_BODY_BYTES
 from orchestrator.errors import RequestError, UnavailableError
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address

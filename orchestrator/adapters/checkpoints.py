@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from orchestrator.core.audit import Checkpoint
+from orchestrator.core.trust.audit import Checkpoint
 from orchestrator.errors import NotFoundError, PayloadError, RequestError, TrustError, UnavailableError
 from orchestrator.wire import checkpoint as wire
 

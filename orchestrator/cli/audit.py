@@ -21,7 +21,7 @@ from orchestrator.cli import show
 from orchestrator.cli.client import EXIT_ERROR, Client, connect, fail
 
 if TYPE_CHECKING:
-    from orchestrator.core.audit import Checkpoint, Entry, Findings, Head
+    from orchestrator.core.trust.audit import Checkpoint, Entry, Findings, Head
 
 _PAGE = 1000
 _database_option = click.option(
@@ -111,7 +111,7 @@ def export(context: click.Context, file: Path, database: Path | None, output: st
 
 
 def _examine(log: _Log, kept: Sequence[Checkpoint]) -> Findings:
-    from orchestrator.core.audit import Examination
+    from orchestrator.core.trust.audit import Examination
 
     walk = Examination(kept, log.sealed)
     for entry in log.entries():
@@ -144,7 +144,7 @@ def _from_file(path: Path) -> Iterator[_Log]:
 
 @contextmanager
 def _over_http(client: Client) -> Iterator[_Log]:
-    from orchestrator.core.audit import Entry
+    from orchestrator.core.trust.audit import Entry
 
     def page(after: int) -> list[Entry]:
         return [Entry(**item) for item in client.get("/audit", after=after, limit=_PAGE)]

@@ -160,8 +160,8 @@ def _csv_entry(number: int, head: list[str], row: list[str]) -> _Entry:
 
 
 def _faults(entries: list[_Entry]) -> Iterator[tuple[int, str]]:
-    from orchestrator.core.facts import Change
-    from orchestrator.engine.facts import faults_of
+    from orchestrator.core.targeting.facts import Change
+    from orchestrator.engine.targeting.facts import faults_of
     from orchestrator.wire.topics import is_identifier
 
     first: dict[str, int] = {}

@@ -16,12 +16,13 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from itertools import accumulate
 from typing import Any
 
-from orchestrator.core import cohort, gate
+from orchestrator.core.judging import gate
+from orchestrator.core.judging.outside import ServiceGate
 from orchestrator.core.model import Phase, Plan, Rollout, SizeKind, Stage, StagePlan, Urgency
-from orchestrator.core.outside import ServiceGate
-from orchestrator.core.ramp import Ramp
-from orchestrator.core.requirement import Consent, Unknown
+from orchestrator.core.pace.ramp import Ramp
+from orchestrator.core.pace.requirement import Consent, Unknown
 from orchestrator.core.rollout import FINISHED
+from orchestrator.core.targeting import cohort
 from orchestrator.errors import ConflictError, RequestError
 
 Value = int | float | str | bool | None

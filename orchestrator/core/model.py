@@ -13,15 +13,15 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import NamedTuple
 
-from orchestrator.core import advisory
-from orchestrator.core.advisory import Severity
-from orchestrator.core.health import HealthRule
-from orchestrator.core.outside import ServiceGate
-from orchestrator.core.ramp import Climb, Ramp
+from orchestrator.core.judging.health import HealthRule
+from orchestrator.core.judging.outside import ServiceGate
+from orchestrator.core.pace.ramp import Climb, Ramp
+from orchestrator.core.pace.requirement import ConsentRule, Requirements
+from orchestrator.core.pace.retry import RetryPolicy
+from orchestrator.core.pace.window import Windows
 from orchestrator.core.reason import Reason as Reason  # noqa: PLC0414 - a noun like those below
-from orchestrator.core.requirement import ConsentRule, Requirements
-from orchestrator.core.retry import RetryPolicy
-from orchestrator.core.window import Windows
+from orchestrator.core.targeting import advisory
+from orchestrator.core.targeting.advisory import Severity
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +250,7 @@ class Plan:
         fixes_below: release counter below which a device is vulnerable, None for that of the release.
         models: hardware models to take; empty for every model that the release supports.
         groups: groups of which a device must be in at least one; empty for all.
-        select: selector that a device must meet (`core.selector`), "" for all.
+        select: selector that a device must meet (`core.targeting.selector`), "" for all.
         open_cohort: whether devices that come to match after the start join, under the same limits.
         stratify: what each stage is a fair sample of: `model`, `site` or `attr.NAME`; "" for none.
         in_flight: largest number of devices that may be updating at once.

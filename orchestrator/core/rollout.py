@@ -1,7 +1,7 @@
 """One rollout: its phases as a table, what a person may do to it, and the words of every decision.
 
 Rules:
-- `operate` (a person) and `core.judgement.step` (evidence and time) both answer with a `Decision`; an automatic halt
+- `operate` (a person) and `judgement.step` (evidence and time) both answer with a `Decision`; an automatic halt
   and an operator's halt are the same move and have the same effects.
 - No function sees the fleet: decisions read the rollout, its tallies and `now`.
 - Every decision says why, also the decision to wait.
@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from orchestrator.core import cohort, evidence
+from orchestrator.core.judging import evidence
 from orchestrator.core.model import DAEMON, Phase, Plan, Reason, Rollout, Tally
+from orchestrator.core.targeting import cohort
 from orchestrator.errors import ConflictError, RequestError
 
 

@@ -3,7 +3,7 @@
 Rules:
 - What a device says about one attempt climbs a ladder and never comes down, so that every order and
   every repetition of its reports ends in the same state; failure is the top rung.
-- A device that gave up before it installed anything, for a reason that passes, tries again by itself (`core.retry`);
+- A device that gave up before it installed anything, for a reason that passes, tries again by itself (`pace.retry`);
   a failure is final until a person gives the device another attempt, and stays evidence even then.
 - Silence is judged by the daemon: before the device began it is no evidence (`unreached`), after the
   reboot the device is `lost`, in between the update is `expired`.
@@ -21,10 +21,10 @@ from enum import StrEnum
 from operator import attrgetter
 from typing import NamedTuple
 
-from orchestrator.core import health
-from orchestrator.core.health import HealthRule
+from orchestrator.core.judging import health
+from orchestrator.core.judging.health import HealthRule
 from orchestrator.core.model import MET, RELAPSED, RETRIED, Deadlines, TallyKey, Update, UpdateState
-from orchestrator.core.retry import Again, FailureClass, RetryPolicy, class_of, next_attempt
+from orchestrator.core.pace.retry import Again, FailureClass, RetryPolicy, class_of, next_attempt
 
 S = UpdateState
 

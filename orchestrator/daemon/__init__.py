@@ -33,7 +33,7 @@ from orchestrator.config import Settings
 from orchestrator.core.model import Phase
 from orchestrator.daemon import given
 from orchestrator.daemon.wiring import Parts, wire
-from orchestrator.engine import footing
+from orchestrator.engine.trust import footing
 from orchestrator.errors import OrchestratorError, UnavailableError
 from orchestrator.ports import Lane
 

@@ -20,19 +20,19 @@ from orchestrator.adapters.store import SqlStore
 from orchestrator.config import Settings
 from orchestrator.core.model import Artifact
 from orchestrator.daemon import given
-from orchestrator.engine import operations
-from orchestrator.engine.audit import Auditor
-from orchestrator.engine.conductor import Conductor
-from orchestrator.engine.dispatcher import Dispatcher
-from orchestrator.engine.expiry import ExpiryWatch
-from orchestrator.engine.gates import Gatekeeper
-from orchestrator.engine.hearing import Hearing
-from orchestrator.engine.herald import Herald, HeraldSettings, Keys
 from orchestrator.engine.importer import Importer, Registry
-from orchestrator.engine.joining import Joining
-from orchestrator.engine.keyring import Keyring
-from orchestrator.engine.recorder import Recorder
-from orchestrator.engine.sealer import Sealer
+from orchestrator.engine.offers.dispatcher import Dispatcher
+from orchestrator.engine.offers.sealer import Sealer
+from orchestrator.engine.reports.hearing import Hearing
+from orchestrator.engine.reports.recorder import Recorder
+from orchestrator.engine.rollouts import operations
+from orchestrator.engine.rollouts.conductor import Conductor
+from orchestrator.engine.rollouts.gates import Gatekeeper
+from orchestrator.engine.targeting.joining import Joining
+from orchestrator.engine.trust.audit import Auditor
+from orchestrator.engine.trust.expiry import ExpiryWatch
+from orchestrator.engine.trust.herald import Herald, HeraldSettings, Keys
+from orchestrator.engine.trust.keyring import Keyring
 from orchestrator.errors import UnavailableError
 from orchestrator.ports import ArtifactSource, Lane
 from orchestrator.verifier import BEAT, TRIGGER

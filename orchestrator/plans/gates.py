@@ -14,8 +14,8 @@ from typing import Annotated, Any
 from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from orchestrator.core.health import HealthRule, Missing, Side
-from orchestrator.core.outside import CONDITION, IfUnmet, ServiceGate
+from orchestrator.core.judging.health import HealthRule, Missing, Side
+from orchestrator.core.judging.outside import CONDITION, IfUnmet, ServiceGate
 from orchestrator.plans import quantities
 from orchestrator.plans.quantities import quoted, shown
 from orchestrator.plans.section import Section

@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from orchestrator.core.window import EVERY_DAY, WEEKDAYS, Window
+from orchestrator.core.pace.window import EVERY_DAY, WEEKDAYS, Window
 from orchestrator.plans import zones
 from orchestrator.plans.quantities import shown
 

@@ -13,8 +13,8 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from orchestrator.core.advisory import MAX_ADVISORIES, Severity
 from orchestrator.core.model import Deadlines, Delivery, HaltRule, Plan, StagePlan, Urgency
+from orchestrator.core.targeting.advisory import MAX_ADVISORIES, Severity
 from orchestrator.plans import quantities
 from orchestrator.plans.gates import GateBody, HealthBody
 from orchestrator.plans.pace import (

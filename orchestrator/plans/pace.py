@@ -11,10 +11,10 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from orchestrator.core.ramp import Ramp
-from orchestrator.core.requirement import Consent, ConsentRule, Link, Requirements, Unknown
-from orchestrator.core.retry import Retry, RetryPolicy
-from orchestrator.core.window import Freeze, Window, Windows
+from orchestrator.core.pace.ramp import Ramp
+from orchestrator.core.pace.requirement import Consent, ConsentRule, Link, Requirements, Unknown
+from orchestrator.core.pace.retry import Retry, RetryPolicy
+from orchestrator.core.pace.window import Freeze, Window, Windows
 from orchestrator.plans import quantities
 from orchestrator.plans.hours import Day, Factor, Hours, ZoneName
 from orchestrator.plans.quantities import LARGEST, Quantity

@@ -1,7 +1,7 @@
 """The keys of a plan that say what it mends: severity, advisories, and below which release devices are vulnerable.
 
 Rules:
-- The form of an advisory is that of `core.advisory`, here as everywhere.
+- The form of an advisory is that of `core.targeting.advisory`, here as everywhere.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from orchestrator.core.advisory import ADVISORY, is_advisory
+from orchestrator.core.targeting.advisory import ADVISORY, is_advisory
 from orchestrator.plans.quantities import LARGEST, shown
 from orchestrator.plans.section import Section
 

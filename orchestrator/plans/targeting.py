@@ -1,7 +1,7 @@
 """Values of a plan that say which devices: a selector, and what to stratify by.
 
 Rules:
-- A selector is read by `core.selector`, here as everywhere; a schema can only say how long it may be.
+- A selector is read by `core.targeting.selector`, here as everywhere; a schema can only say how long it may be.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from orchestrator.core import selector
+from orchestrator.core.targeting import selector
 from orchestrator.errors import RequestError
 from orchestrator.plans.quantities import shown
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
-from orchestrator.core.window import DAY_S, HORIZON_S, Shift, Zone
+from orchestrator.core.pace.window import DAY_S, HORIZON_S, Shift, Zone
 from orchestrator.errors import ConfigError
 
 _KEPT_S = 31 * DAY_S

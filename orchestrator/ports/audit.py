@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from orchestrator.core.audit import Entry, Head
+from orchestrator.core.trust.audit import Entry, Head
 
 
 class AuditLog(Protocol):

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from orchestrator.core.advisory import Vulnerable
 from orchestrator.core.model import Device
+from orchestrator.core.targeting.advisory import Vulnerable
 
 
 class Milestone(StrEnum):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from orchestrator.core.approval import Matter, Proposal
-from orchestrator.core.roles import Role
+from orchestrator.core.trust.approval import Matter, Proposal
+from orchestrator.core.trust.roles import Role
 
 
 @dataclass(frozen=True, slots=True)

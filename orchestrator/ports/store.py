@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import IntEnum
 from typing import Protocol, TypeVar
 
-from orchestrator.core.cohort import Member, Sieve
-from orchestrator.core.hold import Hold, Situation
 from orchestrator.core.model import (
     Artifact,
     Device,
@@ -21,6 +19,8 @@ from orchestrator.core.model import (
     Update,
     UpdateState,
 )
+from orchestrator.core.pace.hold import Hold, Situation
+from orchestrator.core.targeting.cohort import Member, Sieve
 from orchestrator.ports.audit import AuditLog
 from orchestrator.ports.insight import Insight
 from orchestrator.ports.keysets import Keysets

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-from orchestrator.core.outside import Answer, Outage
+from orchestrator.core.judging.outside import Answer, Outage
 from orchestrator.wire.report import State
 
 

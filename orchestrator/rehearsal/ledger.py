@@ -15,11 +15,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from orchestrator.core import evidence
-from orchestrator.core.cohort import Member
-from orchestrator.core.hold import Hold, Situation
+from orchestrator.core.judging import evidence
+from orchestrator.core.judging.outside import Answer, Verdict
 from orchestrator.core.model import Device, Phase, Release, Rollout, Tally, TallyKey, Update, UpdateState
-from orchestrator.core.outside import Answer, Verdict
+from orchestrator.core.pace.hold import Hold, Situation
+from orchestrator.core.targeting.cohort import Member
 from orchestrator.ports import DeliveryKind, Event
 
 REL = 2

@@ -19,17 +19,18 @@ from operator import attrgetter
 from random import Random
 from typing import NamedTuple, cast
 
-from orchestrator.core import cohort, evidence
 from orchestrator.core import rollout as machine
-from orchestrator.core.ceiling import STANDARD, Ceiling
-from orchestrator.core.cohort import Member
+from orchestrator.core.judging import evidence
 from orchestrator.core.model import Delivery, Device, Phase, Plan, Reason, Rollout, Urgency
-from orchestrator.core.requirement import ConsentRule, Requirements
+from orchestrator.core.pace.ceiling import STANDARD, Ceiling
+from orchestrator.core.pace.requirement import ConsentRule, Requirements
+from orchestrator.core.targeting import cohort
+from orchestrator.core.targeting.cohort import Member
 from orchestrator.core.update import Fact, FactKind
-from orchestrator.engine.conductor import CHUNK, PACE_S, note_exhausted, open_piece, take_cohort, take_step
-from orchestrator.engine.folding import Recorded, fold
-from orchestrator.engine.recorder import SILENCE_CHUNK
-from orchestrator.engine.recording import record_silence
+from orchestrator.engine.reports.folding import Recorded, fold
+from orchestrator.engine.reports.recorder import SILENCE_CHUNK
+from orchestrator.engine.reports.recording import record_silence
+from orchestrator.engine.rollouts.conductor import CHUNK, PACE_S, note_exhausted, open_piece, take_cohort, take_step
 from orchestrator.ports import DeliveryKind, Tx
 from orchestrator.rehearsal.fleet import Character, Fleet, draw
 from orchestrator.rehearsal.ledger import REL, Given, Ledger

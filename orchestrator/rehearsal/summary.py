@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from orchestrator.core import gate
+from orchestrator.core.judging import gate
 from orchestrator.core.model import Phase
 from orchestrator.rehearsal.run import Outcome, Scenario
 

@@ -14,9 +14,9 @@ from collections.abc import Awaitable, Callable
 from fastapi import Request
 from starlette.requests import HTTPConnection
 
-from orchestrator.core.roles import ACT_OF, SHARED, Act, Caller, holders
 from orchestrator.core.rollout import Command
-from orchestrator.engine import operators
+from orchestrator.core.trust.roles import ACT_OF, SHARED, Act, Caller, holders
+from orchestrator.engine.trust import operators
 from orchestrator.errors import ForbiddenError
 from orchestrator.ports import Lane, Token
 from orchestrator.web.context import Context, UnauthorisedError, bearer

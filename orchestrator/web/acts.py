@@ -10,9 +10,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from orchestrator.core.roles import Act, Caller
-from orchestrator.engine import editing, quarantine, rollback, views
-from orchestrator.engine.approvals import Wish
+from orchestrator.core.trust.roles import Act, Caller
+from orchestrator.engine.insight import views
+from orchestrator.engine.rollouts import editing, quarantine, rollback
+from orchestrator.engine.trust.approvals import Wish
 from orchestrator.plans import Name, PlanBody
 from orchestrator.ports import Lane
 from orchestrator.web.access import may

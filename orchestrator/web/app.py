@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from orchestrator import __version__
-from orchestrator.core.approval import ApprovalNeededError
+from orchestrator.core.trust.approval import ApprovalNeededError
 from orchestrator.errors import (
     ConfigError,
     ConflictError,

@@ -5,11 +5,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Query
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
-from orchestrator.core import approval
-from orchestrator.core.approval import Proposal
-from orchestrator.core.roles import Act, Caller
-from orchestrator.engine import approvals
-from orchestrator.engine.approvals import Wish
+from orchestrator.core.trust import approval
+from orchestrator.core.trust.approval import Proposal
+from orchestrator.core.trust.roles import Act, Caller
+from orchestrator.engine.trust import approvals
+from orchestrator.engine.trust.approvals import Wish
 from orchestrator.errors import NotFoundError
 from orchestrator.ports import Lane, Review
 from orchestrator.web.access import may

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
 
-from orchestrator.core.roles import Act, Caller
+from orchestrator.core.trust.roles import Act, Caller
 from orchestrator.web.access import may
 from orchestrator.web.context import Context
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from starlette.requests import HTTPConnection
 
 from orchestrator.core.model import Artifact, Device
-from orchestrator.engine.approvals import Rules
-from orchestrator.engine.conductor import Conductor
-from orchestrator.engine.keyring import Keyring
-from orchestrator.engine.operations import token_hash
-from orchestrator.engine.recorder import Recorder
+from orchestrator.engine.reports.recorder import Recorder
+from orchestrator.engine.rollouts.conductor import Conductor
+from orchestrator.engine.rollouts.operations import token_hash
+from orchestrator.engine.trust.approvals import Rules
+from orchestrator.engine.trust.keyring import Keyring
 from orchestrator.errors import OrchestratorError
 from orchestrator.ports import ArtifactSource, Store
 

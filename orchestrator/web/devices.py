@@ -15,7 +15,7 @@ from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from orchestrator.core.model import Artifact
-from orchestrator.engine import polling
+from orchestrator.engine.offers import polling
 from orchestrator.errors import NotFoundError, PayloadError
 from orchestrator.ports import Lane, Locator
 from orchestrator.web.context import Context, require_device

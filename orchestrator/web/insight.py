@@ -7,9 +7,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query
 from starlette.responses import StreamingResponse
 
-from orchestrator.core.roles import Act, Caller
-from orchestrator.engine import curve, exposure
-from orchestrator.engine.exposure import Question
+from orchestrator.core.trust.roles import Act, Caller
+from orchestrator.engine.insight import curve, exposure
+from orchestrator.engine.insight.exposure import Question
 from orchestrator.web.access import may
 from orchestrator.web.context import Context
 

@@ -5,9 +5,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict, Field
 
-from orchestrator.core.roles import Act, Caller
-from orchestrator.engine.approvals import Wish
-from orchestrator.engine.rekeying import take_keyset
+from orchestrator.core.trust.roles import Act, Caller
+from orchestrator.engine.trust.approvals import Wish
+from orchestrator.engine.trust.rekeying import take_keyset
 from orchestrator.verifier import MAX_KEYSET_TOKEN_BYTES, MAX_LINES, TRIGGER, Keyset
 from orchestrator.web.access import may
 from orchestrator.web.approvals import review_of

@@ -14,13 +14,16 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import StreamingResponse
 
-from orchestrator.core.facts import MAX_WORDS, Change
-from orchestrator.core.roles import Act, Caller
 from orchestrator.core.rollout import Command
-from orchestrator.core.selector import MAX_CHARS
-from orchestrator.engine import approvals, explain, facts, operations, preview, views
-from orchestrator.engine.approvals import Wish
-from orchestrator.engine.status import of_store
+from orchestrator.core.targeting.facts import MAX_WORDS, Change
+from orchestrator.core.targeting.selector import MAX_CHARS
+from orchestrator.core.trust.roles import Act, Caller
+from orchestrator.engine.insight import explain, views
+from orchestrator.engine.insight.status import of_store
+from orchestrator.engine.rollouts import operations
+from orchestrator.engine.targeting import facts, preview
+from orchestrator.engine.trust import approvals
+from orchestrator.engine.trust.approvals import Wish
 from orchestrator.errors import RequestError
 from orchestrator.plans import Name, PlanBody
 from orchestrator.ports import Lane

@@ -10,11 +10,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict, Field
 
-from orchestrator.core.approval import ApprovalNeededError, Proposal
-from orchestrator.core.roles import Act, Caller, Role
-from orchestrator.engine import operators
-from orchestrator.engine.approvals import Wish
-from orchestrator.engine.operators import MAX_DAYS, Issued, NewOperator
+from orchestrator.core.trust.approval import ApprovalNeededError, Proposal
+from orchestrator.core.trust.roles import Act, Caller, Role
+from orchestrator.engine.trust import operators
+from orchestrator.engine.trust.approvals import Wish
+from orchestrator.engine.trust.operators import MAX_DAYS, Issued, NewOperator
 from orchestrator.plans import Name
 from orchestrator.ports import Lane, Operator, Token
 from orchestrator.web.access import may

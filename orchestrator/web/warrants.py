@@ -5,8 +5,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from orchestrator.core.roles import Act, Caller
-from orchestrator.engine import warrants
+from orchestrator.core.trust.roles import Act, Caller
+from orchestrator.engine.trust import warrants
 from orchestrator.web.access import may
 from orchestrator.web.context import Context
 

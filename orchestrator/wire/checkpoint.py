@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from orchestrator.core.audit import Checkpoint
+from orchestrator.core.trust.audit import Checkpoint
 from orchestrator.errors import PayloadError
 from orchestrator.wire.token import encode64
 

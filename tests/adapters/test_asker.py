@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from orchestrator.adapters.asker import HttpAsker, origin_of, settings_of
-from orchestrator.core.outside import MAX_BODY_BYTES
+from orchestrator.core.judging.outside import MAX_BODY_BYTES
 from orchestrator.errors import OrchestratorError, RequestError, UnavailableError
 
 JSON = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 13\r\n\r\n" + b'{"alerts": 0}'

@@ -19,7 +19,7 @@ from orchestrator.adapters.checkpoints import (
     open_checkpoint,
 )
 from orchestrator.adapters.signers import FileSigner
-from orchestrator.core.audit import Checkpoint
+from orchestrator.core.trust.audit import Checkpoint
 from orchestrator.errors import NotFoundError, RequestError, TrustError, UnavailableError
 from orchestrator.wire import checkpoint as wire
 from orchestrator.wire.token import assemble

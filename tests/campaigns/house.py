@@ -28,15 +28,15 @@ from sqlalchemy.util import LRUCache
 from orchestrator.adapters.store import open_store, store
 from orchestrator.adapters.store.lease import take
 from orchestrator.adapters.store.recent import Recent
-from orchestrator.core.ceiling import Ceiling
-from orchestrator.core.rate import Pace
-from orchestrator.engine.conductor import Conductor
-from orchestrator.engine.dispatcher import Dispatcher
-from orchestrator.engine.hearing import Hearing
-from orchestrator.engine.joining import Joining
-from orchestrator.engine.keyring import Standing
-from orchestrator.engine.recorder import Recorder, RecorderSettings
-from orchestrator.engine.sealer import Sealer, SealerSettings
+from orchestrator.core.pace.ceiling import Ceiling
+from orchestrator.core.pace.rate import Pace
+from orchestrator.engine.offers.dispatcher import Dispatcher
+from orchestrator.engine.offers.sealer import Sealer, SealerSettings
+from orchestrator.engine.reports.hearing import Hearing
+from orchestrator.engine.reports.recorder import Recorder, RecorderSettings
+from orchestrator.engine.rollouts.conductor import Conductor
+from orchestrator.engine.targeting.joining import Joining
+from orchestrator.engine.trust.keyring import Standing
 from orchestrator.ports import Lane, Tx
 from tests.support.bus import MemoryBus
 from tests.support.clock import Clock

@@ -23,9 +23,10 @@ from unittest import mock
 from orchestrator.core.model import Delivery, Phase, Rollout, UpdateState
 from orchestrator.core.rollout import Command, possible
 from orchestrator.core.update import IN_FLIGHT
-from orchestrator.engine import explain, operations, quarantine
-from orchestrator.engine.operations import NewDevice
-from orchestrator.engine.polling import Answer, give, look
+from orchestrator.engine.insight import explain
+from orchestrator.engine.offers.polling import Answer, give, look
+from orchestrator.engine.rollouts import operations, quarantine
+from orchestrator.engine.rollouts.operations import NewDevice
 from orchestrator.errors import ConflictError
 from orchestrator.ports import Tx
 from orchestrator.wire.report import Hello, Kind, Report, State, decode_report, encode

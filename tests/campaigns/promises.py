@@ -19,9 +19,9 @@ from sqlalchemy import Row
 
 from orchestrator.adapters.store import rows
 from orchestrator.adapters.store.schema import rollouts as rollouts_table
-from orchestrator.core.audit import Entry, Examination, Head
-from orchestrator.core.ceiling import Ceiling
 from orchestrator.core.model import RELAPSED, RETRIED, Phase, Rollout, SizeKind, TallyKey, Update, UpdateState
+from orchestrator.core.pace.ceiling import Ceiling
+from orchestrator.core.trust.audit import Entry, Examination, Head
 from orchestrator.core.update import FAILURES, IN_FLIGHT, contributions
 from tests.campaigns.devices import claims_of
 

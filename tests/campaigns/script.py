@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import NamedTuple
 
-from orchestrator.core.ceiling import Ceiling
 from orchestrator.core.model import Deadlines, Delivery, HaltRule, Plan, Urgency
-from orchestrator.core.retry import Retry, RetryPolicy
+from orchestrator.core.pace.ceiling import Ceiling
+from orchestrator.core.pace.retry import Retry, RetryPolicy
 from tests.campaigns.devices import CHARACTERS, HONEST, LATE
 from tests.support.builders import REST, make_plan
 

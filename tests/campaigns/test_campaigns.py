@@ -12,10 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.adapters.store.outbox import SqlOutbox
-from orchestrator.core.ceiling import STANDARD
 from orchestrator.core.model import Delivery, Rollout, Update
-from orchestrator.engine import allowance, dispatcher, effects, folding, recorder
-from orchestrator.engine.folding import Recorded
+from orchestrator.core.pace.ceiling import STANDARD
+from orchestrator.engine.offers import allowance, dispatcher
+from orchestrator.engine.reports import folding, recorder
+from orchestrator.engine.reports.folding import Recorded
+from orchestrator.engine.rollouts import effects
 from orchestrator.ports import DeliveryState, Parcel, Tx
 from tests.campaigns import campaigns
 from tests.campaigns.campaigns import script_of

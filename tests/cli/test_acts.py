@@ -12,7 +12,7 @@ import httpx2
 import pytest
 import yaml
 
-from orchestrator.core.roles import Role
+from orchestrator.core.trust.roles import Role
 from tests.cli.house import House, house
 from tests.web.site import PLAN
 

@@ -19,8 +19,8 @@ from orchestrator.adapters.checkpoints import CheckpointFile
 from orchestrator.adapters.signers import FileSigner
 from orchestrator.adapters.store import open_store
 from orchestrator.cli.main import cli
-from orchestrator.core.audit import Entry, Head
-from orchestrator.engine.audit import Auditor
+from orchestrator.core.trust.audit import Entry, Head
+from orchestrator.engine.trust.audit import Auditor
 from tests.cli.house import House, house
 
 PRIVATE = ec.derive_private_key(41, ec.SECP256R1())

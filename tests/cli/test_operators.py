@@ -14,8 +14,8 @@ from click.testing import CliRunner, Result
 
 from orchestrator.cli import client
 from orchestrator.cli.main import cli
-from orchestrator.core.roles import Role
-from orchestrator.engine.approvals import Rules
+from orchestrator.core.trust.roles import Role
+from orchestrator.engine.trust.approvals import Rules
 from orchestrator.web.server import AdminSocket
 from tests.cli.house import House, house
 from tests.web.site import PLAN

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.core.audit import START, Entry, Examination, Findings, Head
+from orchestrator.core.trust.audit import START, Entry, Examination, Findings, Head
 from orchestrator.ports import Lane, Tx
 from tests.contract.test_store import add_offers, add_sealed, signed
 from tests.support.store import STORES, OpenStore

@@ -18,11 +18,11 @@ from typing import Any
 
 import pytest
 
-from orchestrator.core.cohort import Member, Sieve
 from orchestrator.core.edit import Change
-from orchestrator.core.hold import Hold, Situation
 from orchestrator.core.model import Device, Phase, Reason, Release, Rollout, Stage, TallyKey, Update, UpdateState
-from orchestrator.core.requirement import Condition, Link, Told, Unmet, Wish
+from orchestrator.core.pace.hold import Hold, Situation
+from orchestrator.core.pace.requirement import Condition, Link, Told, Unmet, Wish
+from orchestrator.core.targeting.cohort import Member, Sieve
 from orchestrator.core.update import IN_FLIGHT
 from orchestrator.errors import ConflictError, OrchestratorError, TrustError, UnavailableError
 from orchestrator.ports import DeliveryKind, DeliveryState, Event, Lane, Line, Parcel, PlanVersion, Store, Tx

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.core.advisory import Vulnerable
 from orchestrator.core.model import Device, TallyKey, UpdateState
+from orchestrator.core.targeting.advisory import Vulnerable
 from orchestrator.ports import Alike, DeliveryKind, DeliveryState, Lane, Milestone, Store, Tx
 from orchestrator.wire.report import State
 from tests.contract.test_store import add_fleet, add_rollout

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.core.outside import Answer, Outage, Verdict
+from orchestrator.core.judging.outside import Answer, Outage, Verdict
 from orchestrator.ports import Lane, Store, Tx
 from orchestrator.wire.report import State
 from tests.support.builders import make_device, make_draft

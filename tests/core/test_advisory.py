@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.core.advisory import MAX_ADVISORIES, Severity, is_advisory
+from orchestrator.core.targeting.advisory import MAX_ADVISORIES, Severity, is_advisory
 from orchestrator.errors import ConfigError
 from orchestrator.plans import parse_plan
 from tests.support.builders import make_plan

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.core import approval
-from orchestrator.core.approval import OPEN, TABLE, ApprovalNeededError, Matter, Need, Proposal, State, Turn, Vote
 from orchestrator.core.model import Phase, Urgency
+from orchestrator.core.trust import approval
+from orchestrator.core.trust.approval import OPEN, TABLE, ApprovalNeededError, Matter, Need, Proposal, State, Turn, Vote
 from orchestrator.errors import ConflictError, ForbiddenError
 
 PERSONS = ("ann", "ben", "cleo", "dee")

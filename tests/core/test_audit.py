@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.core.audit import (
+from orchestrator.core.trust.audit import (
     MAX_TEXT,
     RESTORED,
     SEALED,

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.core.budget import FULL, URGENT, Budget, Slots, hold, slots
 from orchestrator.core.model import Reason, Urgency
+from orchestrator.core.pace.budget import FULL, URGENT, Budget, Slots, hold, slots
 from orchestrator.core.rollout import Decision, Offer, Open
 from tests.support.builders import make_rollout
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from orchestrator.core import ceiling
-from orchestrator.core.ceiling import HELD, WINDOW_S, Ceiling, Room, book, counted, hold, room
 from orchestrator.core.model import Reason
+from orchestrator.core.pace import ceiling
+from orchestrator.core.pace.ceiling import HELD, WINDOW_S, Ceiling, Room, book, counted, hold, room
 from orchestrator.core.rollout import Decision, Offer, VoidQueued
 from tests.support.builders import make_rollout
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.core import cohort
 from orchestrator.core.model import Device, Plan, SizeKind, StagePlan
-from orchestrator.core.route import Stone, Way
+from orchestrator.core.targeting import cohort
+from orchestrator.core.targeting.route import Stone, Way
 from tests.support.builders import REST, make_device, make_plan
 
 DEVICES = [make_device(f"d{number}") for number in range(200)]

@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.core import edit
-from orchestrator.core.advisory import Severity
+from orchestrator.core.judging.outside import ServiceGate
 from orchestrator.core.model import HaltRule, Phase, Rollout, SizeKind, Stage, StagePlan, Urgency
-from orchestrator.core.outside import ServiceGate
-from orchestrator.core.ramp import Ramp
-from orchestrator.core.requirement import Link, Requirements, Unknown
-from orchestrator.core.retry import Retry, RetryPolicy
-from orchestrator.core.window import Freeze, Window, Windows
+from orchestrator.core.pace.ramp import Ramp
+from orchestrator.core.pace.requirement import Link, Requirements, Unknown
+from orchestrator.core.pace.retry import Retry, RetryPolicy
+from orchestrator.core.pace.window import Freeze, Window, Windows
+from orchestrator.core.targeting.advisory import Severity
 from orchestrator.errors import ConflictError, RequestError
 from tests.support.builders import REST, make_draft, make_plan, make_rollout
 

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.core import evidence, gate, update
-from orchestrator.core.evidence import StageCounts
+from orchestrator.core import update
+from orchestrator.core.judging import evidence, gate
+from orchestrator.core.judging.evidence import StageCounts
 from orchestrator.core.model import MET, RELAPSED, Deadlines, HaltRule, Rollout, TallyKey, Update, UpdateState
 from orchestrator.core.update import Context, Fact, FactKind
 from tests.support.builders import REST, make_plan, make_rollout, make_tally, make_update

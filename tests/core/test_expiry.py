@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.core.expiry import DAY_S, THRESHOLDS_DAYS, Expiry, Warned, judge, threshold
+from orchestrator.core.trust.expiry import DAY_S, THRESHOLDS_DAYS, Expiry, Warned, judge, threshold
 
 END = 1_800_000_000.0
 

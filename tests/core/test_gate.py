@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.core import gate
+from orchestrator.core.judging import gate
 
 SIZES = (5, 10, 20, 50, 100, 200, 500, 1000)
 LEAST_FAILURES = [

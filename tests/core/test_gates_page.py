@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.core import gate, judgement
-from orchestrator.core.evidence import halt_evidence
+from orchestrator.core.judging import gate, judgement
+from orchestrator.core.judging.evidence import halt_evidence
 from orchestrator.core.model import HaltRule, Plan
 from tests.core.test_operating import by_evidence, by_rate, operating
 from tests.support.builders import make_rollout, make_tally

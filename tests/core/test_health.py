@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.core.health import METRIC_MISSING, UNHEALTHY, HealthRule, Missing, Side, fault, is_well
+from orchestrator.core.judging.health import METRIC_MISSING, UNHEALTHY, HealthRule, Missing, Side, fault, is_well
 from orchestrator.core.model import Deadlines, Update, UpdateState
-from orchestrator.core.retry import CODES, FailureClass, RetryPolicy
+from orchestrator.core.pace.retry import CODES, FailureClass, RetryPolicy
 from orchestrator.core.update import Context, Fact, FactKind, Ignored, apply, tally_changes
 from tests.support.builders import make_update
 

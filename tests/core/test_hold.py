@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.core import ramp
-from orchestrator.core.hold import (
+from orchestrator.core.model import Reason, Urgency
+from orchestrator.core.pace import ramp
+from orchestrator.core.pace.hold import (
     LOOK_AGAIN_S,
     SOONEST_S,
     Candidate,
@@ -21,9 +22,8 @@ from orchestrator.core.hold import (
     overrides,
     shut,
 )
-from orchestrator.core.model import Reason, Urgency
-from orchestrator.core.requirement import Condition, Consent, ConsentRule, Requirements, Told, Wish
-from orchestrator.core.window import DAY_S, UTC, Freeze, Window, Windows
+from orchestrator.core.pace.requirement import Condition, Consent, ConsentRule, Requirements, Told, Wish
+from orchestrator.core.pace.window import DAY_S, UTC, Freeze, Window, Windows
 from tests.support.builders import REST, make_plan
 
 KEY = b"k" * 32

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.core import judgement, ramp
 from orchestrator.core import rollout as machine
+from orchestrator.core.judging import judgement
 from orchestrator.core.model import RELAPSED, RETRIED, HaltRule, Phase, Reason, Rollout, Stage, Tally, TallyKey
+from orchestrator.core.pace import ramp
 from orchestrator.core.rollout import Decision, Offer, Open, Prepare, Recall, VoidQueued
 from tests.support.builders import REST, make_draft, make_plan, make_rollout, make_tally
 

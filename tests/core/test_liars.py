@@ -8,8 +8,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.core import evidence
-from orchestrator.core.liars import Liars, liars, sentences
+from orchestrator.core.judging import evidence
+from orchestrator.core.judging.liars import Liars, liars, sentences
 from orchestrator.core.model import MET, Rollout, TallyKey
 from tests.support.builders import REST, make_plan, make_rollout, make_tally
 

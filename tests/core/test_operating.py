@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from orchestrator.core import gate
+from orchestrator.core.judging import gate
 
 LOOKS = 500
 Rule = Callable[[int, int], bool]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.core.outcome import (
+from orchestrator.core.judging.outcome import (
     LATER,
     TABLE,
     Boots,

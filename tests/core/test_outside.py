@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.core import judgement
 from orchestrator.core import rollout as machine
-from orchestrator.core.model import Phase, Reason, Rollout
-from orchestrator.core.outside import (
+from orchestrator.core.judging import judgement
+from orchestrator.core.judging.outside import (
     CONDITION,
     MAX_BODY_BYTES,
     Answer,
@@ -24,6 +23,7 @@ from orchestrator.core.outside import (
     Verdict,
     read,
 )
+from orchestrator.core.model import Phase, Reason, Rollout
 from orchestrator.core.rollout import Command, Decision
 from tests.support.builders import REST, make_plan, make_rollout, make_tally
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.core import evidence, prospect
+from orchestrator.core.judging import evidence, prospect
 from orchestrator.core.model import MET, Rollout, Tally
 from tests.support.builders import REST, make_plan, make_rollout, make_tally
 

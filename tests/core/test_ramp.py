@@ -7,7 +7,7 @@ import math
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from orchestrator.core.ramp import BURST_S, Climb, Ramp, allowed, climbed, delay_s, opens_at, room, start
+from orchestrator.core.pace.ramp import BURST_S, Climb, Ramp, allowed, climbed, delay_s, opens_at, room, start
 
 BEGAN = 1_800_000_000.0
 DOUBLING = Ramp(base=60, factor=2.0, cap=400, every_s=600.0)

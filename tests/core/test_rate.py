@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.core import rate
-from orchestrator.core.rate import RESERVE, Buckets, Pace
+from orchestrator.core.pace import rate
+from orchestrator.core.pace.rate import RESERVE, Buckets, Pace
 
 START = 1000.0
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.core.requirement import (
+from orchestrator.core.pace.requirement import (
     Condition,
     Consent,
     ConsentRule,

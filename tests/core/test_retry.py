@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.core import retry
-from orchestrator.core.retry import (
+from orchestrator.core.pace import retry
+from orchestrator.core.pace.retry import (
     CODES,
     Again,
     FailureClass,
@@ -52,7 +52,7 @@ def test_every_reason_code_of_the_protocol_has_a_class() -> None:
     ("place", "pattern"),
     [
         ("core/update.py", r'code="([a-z_]+)"'),
-        ("engine/recording.py", r'^[A-Z_]+ = "([a-z_]+)"'),
+        ("engine/reports/recording.py", r'^[A-Z_]+ = "([a-z_]+)"'),
         ("sim/device.py", r'(?:_fail|_again|_go_down|_give_up)\(turn, (?:code=)?"([a-z_]+)"'),
         ("sim/download.py", r'DownloadError\("([a-z_]+)"'),
     ],

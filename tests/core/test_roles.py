@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from orchestrator.core.roles import ACT_OF, PERMITTED, SHARED, Act, Caller, Role, holders, may, only_reads
 from orchestrator.core.rollout import Command
+from orchestrator.core.trust.roles import ACT_OF, PERMITTED, SHARED, Act, Caller, Role, holders, may, only_reads
 
 
 def test_every_role_reads_and_every_act_is_somebodys() -> None:

@@ -8,8 +8,8 @@ from itertools import product
 
 import pytest
 
-from orchestrator.core import evidence, judgement
 from orchestrator.core import rollout as machine
+from orchestrator.core.judging import evidence, judgement
 from orchestrator.core.model import RETRIED, Phase, Rollout, Stage, TallyKey
 from orchestrator.core.rollout import (
     TABLE,

@@ -9,8 +9,8 @@ from hypothesis import event
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from orchestrator.core import evidence, judgement
 from orchestrator.core import rollout as machine
+from orchestrator.core.judging import evidence, judgement
 from orchestrator.core.model import Deadlines, HaltRule, Phase, Rollout, UpdateState
 from orchestrator.core.rollout import TABLE, Command
 from orchestrator.core.update import IN_FLIGHT, Fact, FactKind

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.core.model import Reason, Release
-from orchestrator.core.route import Stone, Way, next_step, route, stone, too_low
+from orchestrator.core.targeting.route import Stone, Way, next_step, route, stone, too_low
 from tests.support.factory import make_artifact
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from random import Random
 
-from orchestrator.core import cohort
 from orchestrator.core.model import Phase, UpdateState
 from orchestrator.core.rollout import Command
+from orchestrator.core.targeting import cohort
 from tests.core.toy_store import ENOUGH_ROUNDS, GOOD, ROLLS_BACK, Behaviour, ToyStore
 from tests.support.builders import REST, make_plan
 

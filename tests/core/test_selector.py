@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.core import selector
 from orchestrator.core.model import Device
-from orchestrator.core.selector import MAX_CHARS, MAX_DEPTH, MAX_VALUES, SelectorError, parse, version_key
+from orchestrator.core.targeting import selector
+from orchestrator.core.targeting.selector import MAX_CHARS, MAX_DEPTH, MAX_VALUES, SelectorError, parse, version_key
 from tests.support.builders import make_device
 
 RADIO = make_device(

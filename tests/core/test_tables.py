@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from orchestrator.core import gate
+from orchestrator.core.judging import gate
 
 SIZES = (5, 10, 20, 50, 100, 200, 500, 1000)
 LEAST = {

@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.core import update
 from orchestrator.core.model import MET, RELAPSED, RETRIED, Deadlines, TallyKey, Update, UpdateState
-from orchestrator.core.retry import Retry, RetryPolicy
+from orchestrator.core.pace.retry import Retry, RetryPolicy
 from orchestrator.core.update import TABLE, Context, Fact, FactKind, Ignored
 from tests.support.builders import make_update
 

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.core import evidence, update
+from orchestrator.core import update
+from orchestrator.core.judging import evidence
 from orchestrator.core.model import Deadlines, TallyKey, Update, UpdateState
-from orchestrator.core.retry import Retry, RetryPolicy
+from orchestrator.core.pace.retry import Retry, RetryPolicy
 from orchestrator.core.update import Context, Fact, FactKind
 from tests.support.builders import make_plan, make_rollout, make_update
 

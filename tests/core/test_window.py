@@ -10,8 +10,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from orchestrator.core import window
-from orchestrator.core.window import (
+from orchestrator.core.pace import window
+from orchestrator.core.pace.window import (
     DAY_S,
     HORIZON_S,
     Freeze,

@@ -12,10 +12,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from orchestrator.core import cohort, evidence, judgement, update
 from orchestrator.core import rollout as machine
+from orchestrator.core import update
+from orchestrator.core.judging import evidence, judgement
 from orchestrator.core.model import Phase, Plan, Rollout, TallyKey, Update, UpdateState
 from orchestrator.core.rollout import Command, Decision
+from orchestrator.core.targeting import cohort
 from orchestrator.core.update import Context, Fact, FactKind, Ignored
 from tests.support.builders import make_device, make_draft
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.engine import conductor, dispatcher, recorder, sealer
+from orchestrator.engine.offers import dispatcher, sealer
+from orchestrator.engine.reports import recorder
+from orchestrator.engine.rollouts import conductor
 from tests.support.factory import Plant, plant
 
 

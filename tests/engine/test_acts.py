@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from orchestrator.core.model import Phase, Rollout, UpdateState
-from orchestrator.core.roles import SHARED, Caller
 from orchestrator.core.rollout import Command
-from orchestrator.engine import conductor, editing, quarantine
-from orchestrator.engine.approvals import Rules, Wish
-from orchestrator.engine.editing import Wanted
+from orchestrator.core.trust.roles import SHARED, Caller
+from orchestrator.engine.rollouts import conductor, editing, quarantine
+from orchestrator.engine.rollouts.editing import Wanted
+from orchestrator.engine.trust.approvals import Rules, Wish
 from orchestrator.ports import Lane
 from tests.support.builders import REST, make_plan
 from tests.support.factory import Plant

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.core.ceiling import Ceiling
 from orchestrator.core.model import Rollout, UpdateState
+from orchestrator.core.pace.ceiling import Ceiling
 from orchestrator.core.rollout import Command
-from orchestrator.engine import effects, explain, views
+from orchestrator.engine.insight import explain, views
+from orchestrator.engine.rollouts import effects
 from orchestrator.ports import Tx
 from orchestrator.wire.report import Hello, Kind
 from tests.support.builders import REST, make_plan

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from orchestrator.core.approval import ApprovalNeededError, Matter, State
 from orchestrator.core.model import Phase, Rollout, Urgency
-from orchestrator.core.roles import Caller, Role
 from orchestrator.core.rollout import Command
-from orchestrator.engine import approvals
-from orchestrator.engine.approvals import Ask, Rules, Wish
+from orchestrator.core.trust.approval import ApprovalNeededError, Matter, State
+from orchestrator.core.trust.roles import Caller, Role
+from orchestrator.engine.trust import approvals
+from orchestrator.engine.trust.approvals import Ask, Rules, Wish
 from orchestrator.errors import NotFoundError
 from orchestrator.ports import Operator
 from tests.support.builders import make_plan
@@ -107,7 +107,7 @@ async def test_what_fails_after_the_use_uses_nothing(engine: Plant, monkeypatch:
     ben = Caller("ben", "ben", frozenset({Role.APPROVER}))
     await engine.write(lambda tx: approvals.vote(tx, number, ben, "seen", engine.clock(), approves=True))
     with monkeypatch.context() as broken, pytest.raises(RuntimeError):
-        broken.setattr("orchestrator.engine.conductor._save", _break)
+        broken.setattr("orchestrator.engine.rollouts.conductor._save", _break)
         await approvals.command(
             engine.conductor, engine.store, engine.keyring, rules, engine.clock, "spring", START, ANN
         )

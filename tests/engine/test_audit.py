@@ -11,10 +11,10 @@ from structlog.testing import capture_logs
 
 from orchestrator.adapters.checkpoints import open_checkpoint
 from orchestrator.adapters.signers import FileSigner
-from orchestrator.core.audit import Checkpoint, Entry, Examination, Head, names_hash
 from orchestrator.core.rollout import Command
-from orchestrator.engine import operations
-from orchestrator.engine.audit import EVERY_ENTRIES, EVERY_S, Auditor
+from orchestrator.core.trust.audit import Checkpoint, Entry, Examination, Head, names_hash
+from orchestrator.engine.rollouts import operations
+from orchestrator.engine.trust.audit import EVERY_ENTRIES, EVERY_S, Auditor
 from orchestrator.errors import ConflictError, UnavailableError
 from orchestrator.ports import Tx
 from orchestrator.wire.report import Kind

@@ -119,7 +119,7 @@ async def test_devices_registered_later_are_not_in_the_cohort(it: Plant) -> None
 
 
 async def test_a_large_stage_is_opened_in_pieces_of_bulk_work(it: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orchestrator.engine.conductor.CHUNK", 4)
+    monkeypatch.setattr("orchestrator.engine.rollouts.conductor.CHUNK", 4)
     await it.enrol(11)
     rollout = await it.running(make_plan((REST,), in_flight=1))
     assert await it.states(rollout) == {"offered": 1, "pending": 10}
@@ -246,7 +246,7 @@ async def test_of_two_operators_one_is_first_and_the_other_is_told(it: Plant) ->
 
 async def test_a_pause_while_the_cohort_is_taken_in_stops_it(it: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
     """The command comes between two pieces of bulk work."""
-    monkeypatch.setattr("orchestrator.engine.conductor.CHUNK", 2)
+    monkeypatch.setattr("orchestrator.engine.rollouts.conductor.CHUNK", 2)
     await it.enrol(6)
     rollout = await it.create(make_plan((REST,)))
     await it.command(rollout, C.START)
@@ -468,7 +468,7 @@ async def test_the_loop_looks_at_everything_after_a_start(it: Plant) -> None:
 
 async def test_the_loop_looks_again_when_it_was_idle(it: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another process may have changed something that nobody told us of."""
-    monkeypatch.setattr("orchestrator.engine.conductor.IDLE_S", 0.01)
+    monkeypatch.setattr("orchestrator.engine.rollouts.conductor.IDLE_S", 0.01)
     await it.enrol(2)
     rollout = await it.create(make_plan((REST,)))
     async with running(it.conductor.run()):
@@ -502,7 +502,7 @@ class CrashError(Exception):
 async def test_a_crash_between_any_two_transactions_is_gone_on_from(
     it: Plant, monkeypatch: pytest.MonkeyPatch, survived: int
 ) -> None:
-    monkeypatch.setattr("orchestrator.engine.conductor.CHUNK", 4)
+    monkeypatch.setattr("orchestrator.engine.rollouts.conductor.CHUNK", 4)
     await it.enrol(15)
     rollout = await it.create(make_plan((6, REST), (0.5, 0.5), halt=HaltRule()))
     await it.command(rollout, C.START)

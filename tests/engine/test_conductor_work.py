@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from orchestrator.core import cohort
 from orchestrator.core.model import Phase, Stage, UpdateState
 from orchestrator.core.rollout import Command
-from orchestrator.engine.conductor import is_wanted, note_exhausted, open_piece
+from orchestrator.core.targeting import cohort
+from orchestrator.engine.rollouts.conductor import is_wanted, note_exhausted, open_piece
 from orchestrator.errors import UnavailableError
 from orchestrator.ports import Lane
 from orchestrator.wire.report import Kind
@@ -136,7 +136,7 @@ def test_work_is_wanted_while_its_stage_goes_on() -> None:
 
 
 async def test_many_offers_are_made_in_steps(it: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orchestrator.engine.conductor.OFFERS", 4)
+    monkeypatch.setattr("orchestrator.engine.rollouts.conductor.OFFERS", 4)
     await it.enrol(10)
     rollout = await it.create(make_plan((REST,)))
     await it.command(rollout, C.START)

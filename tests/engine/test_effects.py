@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from orchestrator import verifier
-from orchestrator.core.ceiling import STANDARD
 from orchestrator.core.model import Rollout
+from orchestrator.core.pace.ceiling import STANDARD
 from orchestrator.core.rollout import Command, Open, Prepare
-from orchestrator.engine import effects
+from orchestrator.engine.rollouts import effects
 from orchestrator.ports import DeliveryKind
 from orchestrator.wire.report import Hello, Kind
 from tests.support.builders import REST, make_plan

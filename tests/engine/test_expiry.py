@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import pytest
 from structlog.testing import capture_logs
 
-from orchestrator.core.expiry import DAY_S, Expiry
-from orchestrator.engine.expiry import ExpiryWatch
+from orchestrator.core.trust.expiry import DAY_S, Expiry
+from orchestrator.engine.trust.expiry import ExpiryWatch
 from orchestrator.errors import UnavailableError
 from tests.support.clock import Clock
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from orchestrator.core.approval import Matter, Proposal, Vote
-from orchestrator.core.budget import Budget
-from orchestrator.core.ceiling import Ceiling
 from orchestrator.core.model import Phase, Rollout, UpdateState
+from orchestrator.core.pace.budget import Budget
+from orchestrator.core.pace.ceiling import Ceiling
+from orchestrator.core.pace.window import Freeze, Windows
 from orchestrator.core.rollout import TABLE, Command
-from orchestrator.core.window import Freeze, Windows
-from orchestrator.engine import explain, views
-from orchestrator.engine.operations import NewDevice, create_release, enrol
+from orchestrator.core.trust.approval import Matter, Proposal, Vote
+from orchestrator.engine.insight import explain, views
+from orchestrator.engine.rollouts.operations import NewDevice, create_release, enrol
 from orchestrator.errors import NotFoundError
 from orchestrator.wire.report import Hello, Kind
 from orchestrator.wire.report import State as Online

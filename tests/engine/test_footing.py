@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.engine.footing import check_footing, footing_of, remember
+from orchestrator.engine.trust.footing import check_footing, footing_of, remember
 from orchestrator.errors import ConfigError
 from orchestrator.ports import Tx
 from orchestrator.verifier import Keyset

@@ -8,12 +8,12 @@ from functools import partial
 
 import pytest
 
-from orchestrator.core.health import UNHEALTHY, HealthRule, Missing, Side
+from orchestrator.core.judging.health import UNHEALTHY, HealthRule, Missing, Side
+from orchestrator.core.judging.outside import IfUnmet, ServiceGate, Verdict
 from orchestrator.core.model import Phase, Plan, Rollout, Update, UpdateState
-from orchestrator.core.outside import IfUnmet, ServiceGate, Verdict
 from orchestrator.core.rollout import Command
-from orchestrator.engine.explain import explain_rollout
-from orchestrator.engine.gates import Gatekeeper
+from orchestrator.engine.insight.explain import explain_rollout
+from orchestrator.engine.rollouts.gates import Gatekeeper
 from orchestrator.errors import RequestError
 from orchestrator.wire.report import Hello, Kind
 from tests.support.builders import REST, make_plan

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.engine.hearing import Hearing
+from orchestrator.engine.reports.hearing import Hearing
 from tests.support.clock import Clock
 
 

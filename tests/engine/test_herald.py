@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from orchestrator import verifier
 from orchestrator.adapters.signers import FileSigner
 from orchestrator.core.rollout import Command
-from orchestrator.engine.herald import Herald, HeraldSettings, Keys, _bounds
+from orchestrator.engine.trust.herald import Herald, HeraldSettings, Keys, _bounds
 from orchestrator.errors import UnavailableError
 from orchestrator.verifier import BEAT, Device, PublicKey, take_beat
 from orchestrator.wire import topics

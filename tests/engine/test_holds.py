@@ -11,17 +11,20 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from orchestrator.core import hold, ramp
-from orchestrator.core.facts import Change
-from orchestrator.core.hold import Candidate, Hold
 from orchestrator.core.model import Delivery, Phase, Plan, Rollout, UpdateState, Urgency
-from orchestrator.core.requirement import Consent, ConsentRule, Requirements
-from orchestrator.core.roles import SHARED, Caller
+from orchestrator.core.pace import hold, ramp
+from orchestrator.core.pace.hold import Candidate, Hold
+from orchestrator.core.pace.requirement import Consent, ConsentRule, Requirements
+from orchestrator.core.pace.window import Window, Windows
 from orchestrator.core.rollout import Command
-from orchestrator.core.window import Window, Windows
-from orchestrator.engine import editing, explain, facts, holds
-from orchestrator.engine.approvals import Rules, Wish
-from orchestrator.engine.editing import Wanted
+from orchestrator.core.targeting.facts import Change
+from orchestrator.core.trust.roles import SHARED, Caller
+from orchestrator.engine.insight import explain
+from orchestrator.engine.offers import holds
+from orchestrator.engine.rollouts import editing
+from orchestrator.engine.rollouts.editing import Wanted
+from orchestrator.engine.targeting import facts
+from orchestrator.engine.trust.approvals import Rules, Wish
 from orchestrator.ports import DeliveryState
 from orchestrator.wire.report import Hello, Kind, OwnFacts
 from tests.support.builders import REST, make_plan

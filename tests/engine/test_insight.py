@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from orchestrator.core.advisory import Severity
-from orchestrator.core.approval import Matter, Proposal, State, Vote
 from orchestrator.core.model import Rollout, UpdateState
 from orchestrator.core.rollout import Command
-from orchestrator.engine import curve, exposure, operations
-from orchestrator.engine.exposure import Question
-from orchestrator.engine.operations import NewDevice
+from orchestrator.core.targeting.advisory import Severity
+from orchestrator.core.trust.approval import Matter, Proposal, State, Vote
+from orchestrator.engine.insight import curve, exposure
+from orchestrator.engine.insight.exposure import Question
+from orchestrator.engine.rollouts import operations
+from orchestrator.engine.rollouts.operations import NewDevice
 from orchestrator.errors import NotFoundError, RequestError
 from tests.support.builders import REST, make_plan
 from tests.support.factory import Plant, stock

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from orchestrator.adapters.signers import FileSigner
 from orchestrator.core.trigger import keyset_claims
-from orchestrator.engine.keyring import Keyring
+from orchestrator.engine.trust.keyring import Keyring
 from orchestrator.errors import TrustError, UnavailableError
 from orchestrator.verifier import ARTIFACT, BEAT, KEYS, TRIGGER, Keyset, load_keyset
 from orchestrator.wire.token import (

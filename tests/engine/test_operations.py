@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from orchestrator.core.cohort import secret_from_seed
 from orchestrator.core.model import Phase
-from orchestrator.engine import operations
-from orchestrator.engine.operations import NewDevice, token_hash
+from orchestrator.core.targeting.cohort import secret_from_seed
+from orchestrator.engine.rollouts import operations
+from orchestrator.engine.rollouts.operations import NewDevice, token_hash
 from orchestrator.errors import ConflictError, NotFoundError, OrchestratorError, RequestError, TrustError
 from orchestrator.ports import Tx
 from tests.support.builders import make_plan

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from orchestrator.adapters.store import SqlStore
-from orchestrator.core.approval import Matter, Proposal, State
-from orchestrator.core.roles import SHARED, Caller, Role
-from orchestrator.engine import approvals, operators
-from orchestrator.engine.approvals import Rules, Wish
-from orchestrator.engine.operators import DAY_S, Issued, NewOperator
+from orchestrator.core.trust.approval import Matter, Proposal, State
+from orchestrator.core.trust.roles import SHARED, Caller, Role
+from orchestrator.engine.trust import approvals, operators
+from orchestrator.engine.trust.approvals import Rules, Wish
+from orchestrator.engine.trust.operators import DAY_S, Issued, NewOperator
 from orchestrator.errors import ConflictError, ForbiddenError, NotFoundError, RequestError
 from orchestrator.ports import Lane
 from tests.support.store import opened

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.core.judging.outside import Outage
 from orchestrator.core.model import Phase, Rollout, Update, UpdateState
-from orchestrator.core.outside import Outage
-from orchestrator.engine.outage import LONGEST_S, WINDOW_S, Loss
-from orchestrator.engine.recording import Batch, record
+from orchestrator.engine.reports.outage import LONGEST_S, WINDOW_S, Loss
+from orchestrator.engine.reports.recording import Batch, record
 from orchestrator.ports import Lane
 from orchestrator.wire.report import Kind, State
 from tests.support.builders import REST, make_plan

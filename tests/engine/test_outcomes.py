@@ -12,9 +12,9 @@ import pytest
 
 from orchestrator.core.model import Rollout, Update, UpdateState
 from orchestrator.core.update import Fact, FactKind
-from orchestrator.engine import explain
-from orchestrator.engine.folding import Recorded, fold
-from orchestrator.engine.recording import record_silence
+from orchestrator.engine.insight import explain
+from orchestrator.engine.reports.folding import Recorded, fold
+from orchestrator.engine.reports.recording import record_silence
 from orchestrator.ports import Lane
 from orchestrator.wire.report import Hello, Kind, OwnFacts, Report
 from tests.support.builders import REST, make_plan

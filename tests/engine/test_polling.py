@@ -7,7 +7,7 @@ import pytest
 from orchestrator import verifier
 from orchestrator.core.model import Delivery, Rollout, UpdateState
 from orchestrator.core.rollout import Command
-from orchestrator.engine.polling import Answer, give
+from orchestrator.engine.offers.polling import Answer, give
 from orchestrator.ports import DeliveryKind, DeliveryState
 from orchestrator.wire.report import Kind
 from tests.support.builders import REST, make_plan

@@ -10,10 +10,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from orchestrator.core.model import Delivery, Phase, Update, UpdateState
-from orchestrator.core.rate import Pace
+from orchestrator.core.pace.rate import Pace
 from orchestrator.core.rollout import Command
-from orchestrator.engine.recorder import Recorder, RecorderSettings
-from orchestrator.engine.recording import record
+from orchestrator.engine.reports.recorder import Recorder, RecorderSettings
+from orchestrator.engine.reports.recording import record
 from orchestrator.errors import UnavailableError
 from orchestrator.wire.report import Hello, Kind, Report, State, encode
 from orchestrator.wire.topics import Channel, uplink
@@ -178,7 +178,7 @@ async def test_a_poisoned_piece_does_not_hold_up_the_rest(it: Plant, monkeypatch
 
         return recording
 
-    monkeypatch.setattr("orchestrator.engine.recorder.record", poison(record))
+    monkeypatch.setattr("orchestrator.engine.reports.recorder.record", poison(record))
     deliver(it, *(make_report(item, Kind.ACCEPTED) for item in updates))
     with capture_logs() as logs:
         await listened(it, 3)
@@ -419,7 +419,7 @@ async def test_silence_is_judged_by_where_the_device_stands(it: Plant) -> None:
 
 
 async def test_silence_is_judged_in_pieces(it: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orchestrator.engine.recorder.SILENCE_CHUNK", 2)
+    monkeypatch.setattr("orchestrator.engine.reports.recorder.SILENCE_CHUNK", 2)
     updates = await offered(it, 5)
     it.clock.advance(90_000)
     assert await it.recorder.judge_silence_once() == 3

@@ -10,15 +10,15 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from orchestrator.adapters.signers import FileSigner
-from orchestrator.core.approval import ApprovalNeededError
-from orchestrator.core.roles import Caller, Role
 from orchestrator.core.rollout import Command
 from orchestrator.core.trigger import keyset_claims
-from orchestrator.engine import approvals
-from orchestrator.engine.approvals import Rules, Wish
-from orchestrator.engine.footing import footing_of
-from orchestrator.engine.keyring import Keyring
-from orchestrator.engine.rekeying import take_keyset
+from orchestrator.core.trust.approval import ApprovalNeededError
+from orchestrator.core.trust.roles import Caller, Role
+from orchestrator.engine.trust import approvals
+from orchestrator.engine.trust.approvals import Rules, Wish
+from orchestrator.engine.trust.footing import footing_of
+from orchestrator.engine.trust.keyring import Keyring
+from orchestrator.engine.trust.rekeying import take_keyset
 from orchestrator.errors import ConflictError, RequestError, TrustError
 from orchestrator.ports import DeliveryKind, DeliveryState
 from orchestrator.ports.operators import Operator

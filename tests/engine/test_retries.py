@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.core.model import Phase, UpdateState
-from orchestrator.core.retry import Retry, RetryPolicy
+from orchestrator.core.pace.retry import Retry, RetryPolicy
 from orchestrator.core.rollout import Command
-from orchestrator.engine import quarantine
-from orchestrator.engine.recording import MOST_OFFERS
+from orchestrator.engine.reports.recording import MOST_OFFERS
+from orchestrator.engine.rollouts import quarantine
 from orchestrator.errors import NotFoundError
 from orchestrator.ports import EXPOSED, DeliveryKind
 from orchestrator.wire.report import Hello, Kind

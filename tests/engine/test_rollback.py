@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from orchestrator import verifier
-from orchestrator.core.cohort import left_out
 from orchestrator.core.model import Phase, Rollout, UpdateState
 from orchestrator.core.rollout import Command
-from orchestrator.engine import operations, rollback
-from orchestrator.engine.rollback import Back
+from orchestrator.core.targeting.cohort import left_out
+from orchestrator.engine.rollouts import operations, rollback
+from orchestrator.engine.rollouts.rollback import Back
 from orchestrator.errors import ConflictError, NotFoundError, RequestError
 from orchestrator.ports import Tx
 from tests.support.builders import REST, make_plan

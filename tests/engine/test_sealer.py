@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from orchestrator import verifier
 from orchestrator.core.model import Deadlines, Delivery, Rollout, Urgency
 from orchestrator.core.rollout import Command
-from orchestrator.engine.operations import create_release
+from orchestrator.engine.rollouts.operations import create_release
 from orchestrator.errors import UnavailableError
 from orchestrator.ports import DeliveryKind, DeliveryState, Signer, Tx
 from orchestrator.wire.report import Hello, Kind

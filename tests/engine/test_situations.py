@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from orchestrator.core.hold import Situation
-from orchestrator.core.requirement import Condition, Link, Told, Wish
-from orchestrator.engine.situations import learned
+from orchestrator.core.pace.hold import Situation
+from orchestrator.core.pace.requirement import Condition, Link, Told, Wish
+from orchestrator.engine.reports.situations import learned
 from orchestrator.wire.report import Hello, Kind, OwnFacts
 from tests.support.builders import REST, make_plan
 from tests.support.factory import Plant

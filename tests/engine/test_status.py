@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.engine.status import of_store
+from orchestrator.engine.insight.status import of_store
 from tests.support.builders import REST, make_plan
 from tests.support.factory import Plant
 

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from orchestrator.core.facts import Change
 from orchestrator.core.model import Device, Phase, Plan, Rollout, SizeKind, StagePlan, UpdateState
 from orchestrator.core.rollout import Command
-from orchestrator.engine import explain, facts, preview
-from orchestrator.engine.joining import PACE_S, STONES_S, Joining
-from orchestrator.engine.operations import NewDevice, create_release, enrol
+from orchestrator.core.targeting.facts import Change
+from orchestrator.engine.insight import explain
+from orchestrator.engine.rollouts.operations import NewDevice, create_release, enrol
+from orchestrator.engine.targeting import facts, preview
+from orchestrator.engine.targeting.joining import PACE_S, STONES_S, Joining
 from orchestrator.errors import ConfigError, ConflictError, NotFoundError, RequestError
 from orchestrator.wire.report import Hello
 from tests.support.builders import REST, make_plan
@@ -387,7 +388,7 @@ async def test_a_batch_with_a_fault_changes_nothing_and_tells_every_fault(it: Pl
 
 
 async def test_a_selection_is_listed_in_pieces(it: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orchestrator.engine.facts.CHUNK", 3)
+    monkeypatch.setattr("orchestrator.engine.targeting.facts.CHUNK", 3)
     await it.enrol(10)
     await say(it, named(1, 4, 5, 9), site="berlin")
     for text in ("site == berlin", 'site like "ber*"'):

@@ -6,7 +6,7 @@ from typing import Any
 
 from orchestrator.core.model import UpdateState
 from orchestrator.core.rollout import Command
-from orchestrator.engine import explain, views
+from orchestrator.engine.insight import explain, views
 from orchestrator.verifier import REASONS
 from orchestrator.wire.report import Kind
 from tests.support.builders import REST, make_plan

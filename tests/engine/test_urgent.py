@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-from orchestrator.core.budget import Budget
-from orchestrator.core.ceiling import Ceiling
 from orchestrator.core.model import Phase, Rollout, UpdateState, Urgency
+from orchestrator.core.pace.budget import Budget
+from orchestrator.core.pace.ceiling import Ceiling
 from orchestrator.core.rollout import Command
-from orchestrator.engine import effects
+from orchestrator.engine.rollouts import effects
 from orchestrator.wire.report import Kind
 from tests.support.builders import REST, make_plan
 from tests.support.factory import Plant, stock

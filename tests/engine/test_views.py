@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from orchestrator.core.model import UpdateState
-from orchestrator.engine import views
+from orchestrator.engine.insight import views
 from orchestrator.errors import NotFoundError
 from orchestrator.wire.report import Kind
 from tests.support.builders import REST, make_plan

@@ -12,13 +12,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from orchestrator import verifier
 from orchestrator.adapters.signers import FileSigner
-from orchestrator.core.ceiling import Ceiling
 from orchestrator.core.model import Phase, Plan, Reason, Rollout, Urgency
-from orchestrator.core.roles import SHARED, Caller
+from orchestrator.core.pace.ceiling import Ceiling
 from orchestrator.core.rollout import Command
-from orchestrator.engine import allowance, approvals, warrants
-from orchestrator.engine.approvals import Rules, Wish
-from orchestrator.engine.keyring import Keyring
+from orchestrator.core.trust.roles import SHARED, Caller
+from orchestrator.engine.offers import allowance
+from orchestrator.engine.trust import approvals, warrants
+from orchestrator.engine.trust.approvals import Rules, Wish
+from orchestrator.engine.trust.keyring import Keyring
 from orchestrator.errors import ConflictError, NotFoundError, OrchestratorError, RequestError, TrustError
 from orchestrator.ports import DeliveryState
 from orchestrator.verifier import COSIGN, Keyset, PublicKey

@@ -13,7 +13,7 @@ from typing import Any
 
 from orchestrator import units
 from orchestrator.adapters import keysets, pkcs11
-from orchestrator.core.audit import Checkpoint
+from orchestrator.core.trust.audit import Checkpoint
 from orchestrator.errors import PayloadError, RequestError, TrustError
 from orchestrator.verifier import ARTIFACT, BEAT, COSIGN, KEYS, TRIGGER, Refused, check_url, load_keyset
 from orchestrator.verifier.fields import read_claims

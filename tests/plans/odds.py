@@ -8,10 +8,10 @@ from functools import cache
 from typing import NamedTuple
 
 from orchestrator import plans
-from orchestrator.core import gate
-from orchestrator.core.cohort import stages_for
-from orchestrator.core.judgement import LARGEST_EXTENSION, RAMP_START
+from orchestrator.core.judging import gate
+from orchestrator.core.judging.judgement import LARGEST_EXTENSION, RAMP_START
 from orchestrator.core.model import Plan
+from orchestrator.core.targeting.cohort import stages_for
 
 PLANS = {name: plans.read_plan(plans.template(name), name) for name in plans.TEMPLATES}
 

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from orchestrator import strict_yaml
-from orchestrator.core.ramp import Ramp
-from orchestrator.core.requirement import Consent, ConsentRule, Link, Requirements, Unknown
-from orchestrator.core.retry import Retry, RetryPolicy
-from orchestrator.core.window import EVERY_DAY, WEEKDAYS, Freeze, Window, Windows
+from orchestrator.core.pace.ramp import Ramp
+from orchestrator.core.pace.requirement import Consent, ConsentRule, Link, Requirements, Unknown
+from orchestrator.core.pace.retry import Retry, RetryPolicy
+from orchestrator.core.pace.window import EVERY_DAY, WEEKDAYS, Freeze, Window, Windows
 from orchestrator.plans.faults import sentence
 from orchestrator.plans.hours import Day, Factor, Hours, ZoneName
 from orchestrator.plans.pace import (

@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator, validators
 from pydantic import ValidationError
 
 from orchestrator import plans, strict_yaml
-from orchestrator.core import selector
+from orchestrator.core.targeting import selector
 from orchestrator.errors import RequestError
 from orchestrator.plans import zones
 from orchestrator.plans.hours import Day

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from orchestrator.core.window import HORIZON_S
+from orchestrator.core.pace.window import HORIZON_S
 from orchestrator.errors import ConfigError
 from orchestrator.plans.zones import is_zone, zone
 

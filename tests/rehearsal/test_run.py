@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from orchestrator.core.health import HealthRule, Missing, Side
+from orchestrator.core.judging.health import HealthRule, Missing, Side
+from orchestrator.core.judging.outside import ServiceGate
 from orchestrator.core.model import Delivery, Phase, SizeKind, StagePlan, Urgency
-from orchestrator.core.outside import ServiceGate
-from orchestrator.core.ramp import Ramp
-from orchestrator.core.requirement import Consent, ConsentRule, Requirements
-from orchestrator.core.window import Window, Windows
+from orchestrator.core.pace.ramp import Ramp
+from orchestrator.core.pace.requirement import Consent, ConsentRule, Requirements
+from orchestrator.core.pace.window import Window, Windows
 from orchestrator.rehearsal.fleet import Fleet
 from orchestrator.rehearsal.run import Outcome, Run, Scenario, registry, rehearse
 from orchestrator.rehearsal.summary import percentile, share, summarise

@@ -13,8 +13,8 @@ import pytest
 from orchestrator.core.model import Deadlines, Delivery, Phase, Plan, Rollout, TallyKey
 from orchestrator.core.rollout import Command
 from orchestrator.core.update import FactKind
-from orchestrator.engine import operations
-from orchestrator.engine.operations import NewDevice
+from orchestrator.engine.rollouts import operations
+from orchestrator.engine.rollouts.operations import NewDevice
 from orchestrator.ports import Tx
 from orchestrator.rehearsal.fleet import Fleet, Spread
 from orchestrator.rehearsal.run import RUNS_PER_SEED, Run, Scenario, registry

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from orchestrator.core import cohort
 from orchestrator.core.model import (
     Device,
     Phase,
@@ -26,6 +25,7 @@ from orchestrator.core.model import (
     Update,
     UpdateState,
 )
+from orchestrator.core.targeting import cohort
 
 REST = -1
 """Size of a stage that takes all devices left."""

@@ -26,17 +26,17 @@ from orchestrator.core import update as update_machine
 from orchestrator.core.model import Artifact, Plan, Rollout, TallyKey, Update, UpdateState
 from orchestrator.core.rollout import Command
 from orchestrator.core.trigger import statement_claims
-from orchestrator.engine import operations
-from orchestrator.engine.conductor import Conductor
-from orchestrator.engine.dispatcher import Dispatcher
-from orchestrator.engine.folding import Recorded
-from orchestrator.engine.hearing import Hearing
-from orchestrator.engine.keyring import Keyring, Standing
-from orchestrator.engine.operations import NewDevice
-from orchestrator.engine.polling import Answer, give, look
-from orchestrator.engine.recorder import Recorder, RecorderSettings
-from orchestrator.engine.recording import Batch, record
-from orchestrator.engine.sealer import Sealer, SealerSettings
+from orchestrator.engine.offers.dispatcher import Dispatcher
+from orchestrator.engine.offers.polling import Answer, give, look
+from orchestrator.engine.offers.sealer import Sealer, SealerSettings
+from orchestrator.engine.reports.folding import Recorded
+from orchestrator.engine.reports.hearing import Hearing
+from orchestrator.engine.reports.recorder import Recorder, RecorderSettings
+from orchestrator.engine.reports.recording import Batch, record
+from orchestrator.engine.rollouts import operations
+from orchestrator.engine.rollouts.conductor import Conductor
+from orchestrator.engine.rollouts.operations import NewDevice
+from orchestrator.engine.trust.keyring import Keyring, Standing
 from orchestrator.ports import DeliveryKind, Lane, Parcel, Signer, Tx
 from orchestrator.verifier import ARTIFACT, TRIGGER, PublicKey
 from orchestrator.wire import report as wire

@@ -15,13 +15,13 @@ import httpx2
 from starlette.types import ASGIApp
 
 from orchestrator.adapters.files import FileSource
-from orchestrator.core.roles import SHARED, Caller, Role
 from orchestrator.core.trigger import statement_claims
-from orchestrator.engine import operators
-from orchestrator.engine.approvals import Rules, Wish
+from orchestrator.core.trust.roles import SHARED, Caller, Role
 from orchestrator.engine.importer import Importer, Registry
-from orchestrator.engine.operations import register_artifact
-from orchestrator.engine.operators import Issued, NewOperator
+from orchestrator.engine.rollouts.operations import register_artifact
+from orchestrator.engine.trust import operators
+from orchestrator.engine.trust.approvals import Rules, Wish
+from orchestrator.engine.trust.operators import Issued, NewOperator
 from orchestrator.ports import ArtifactSource, Lane, Tx
 from orchestrator.web.app import build_app
 from orchestrator.web.context import Context

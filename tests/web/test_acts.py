@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from orchestrator.core.model import UpdateState
-from orchestrator.core.roles import Role
+from orchestrator.core.trust.roles import Role
 from orchestrator.ports import DeliveryState
 from orchestrator.wire.report import Kind
 from tests.support.factory import make_report

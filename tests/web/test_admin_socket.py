@@ -16,8 +16,8 @@ import pytest
 import uvloop
 from starlette.types import ASGIApp
 
-from orchestrator.core.roles import Role
-from orchestrator.engine.approvals import Rules
+from orchestrator.core.trust.roles import Role
+from orchestrator.engine.trust.approvals import Rules
 from orchestrator.errors import UnavailableError
 from orchestrator.web import access
 from orchestrator.web.server import PEER, AdminSocket

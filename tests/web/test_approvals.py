@@ -10,8 +10,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from orchestrator.core.roles import Role
-from orchestrator.engine.approvals import Rules
+from orchestrator.core.trust.roles import Role
+from orchestrator.engine.trust.approvals import Rules
 from orchestrator.ports import Lane
 from tests.web.site import PLAN, Site, problem, site
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.core.audit import Entry, Examination
+from orchestrator.core.trust.audit import Entry, Examination
 from tests.web.site import Site, problem
 
 

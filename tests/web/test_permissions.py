@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 from fastapi import FastAPI
 
-from orchestrator.core.roles import ACT_OF, PERMITTED, Act, Role
+from orchestrator.core.trust.roles import ACT_OF, PERMITTED, Act, Role
 from tests.web.site import TOKEN, Site, problem
 
 DEVICE, PUBLIC, COMMAND = "a device", "everybody", "what the command is"

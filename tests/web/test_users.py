@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from orchestrator.core.roles import Role
-from orchestrator.engine.operators import DAY_S, USED_EVERY_S
+from orchestrator.core.trust.roles import Role
+from orchestrator.engine.trust.operators import DAY_S, USED_EVERY_S
 from tests.web.site import TOKEN, Site, problem, site
 
 ANN: dict[str, object] = {"name": "ann", "person": "ann", "roles": ["approver", "viewer"]}

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.core.audit import Checkpoint
+from orchestrator.core.trust.audit import Checkpoint
 from orchestrator.errors import PayloadError
 from orchestrator.wire import checkpoint as wire
 from orchestrator.wire.token import assemble, encode64

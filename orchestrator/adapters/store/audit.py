@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from orchestrator.adapters.store.schema import audit, audit_head, deliveries
-from orchestrator.core.audit import START, Entry, Head, follow
+from orchestrator.core.trust.audit import START, Entry, Head, follow
 
 _FIELDS = tuple(Entry.__dataclass_fields__)
 _ONLY = 1

@@ -9,9 +9,9 @@ from sqlalchemy import ColumnElement, Connection, bindparam, func, or_, select, 
 from orchestrator.adapters.store import packed, rows
 from orchestrator.adapters.store.dialect import insert
 from orchestrator.adapters.store.schema import FLEET, REGISTRY, counters, devices, past_facts
-from orchestrator.core.cohort import Sieve
-from orchestrator.core.hold import Situation
 from orchestrator.core.model import Device, Facts
+from orchestrator.core.pace.hold import Situation
+from orchestrator.core.targeting.cohort import Sieve
 from orchestrator.wire.report import Hello, Report, State
 
 _NAMED = devices.c.id.in_(packed.given_values())

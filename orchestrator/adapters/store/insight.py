@@ -14,8 +14,8 @@ from sqlalchemy import ColumnElement, Connection, Integer, Select, and_, case, c
 
 from orchestrator.adapters.store import rows
 from orchestrator.adapters.store.schema import deliveries, devices, updates
-from orchestrator.core.advisory import Vulnerable
 from orchestrator.core.model import Device, UpdateState
+from orchestrator.core.targeting.advisory import Vulnerable
 from orchestrator.ports import Alike, DeliveryKind, DeliveryState, Milestone
 
 _UNKNOWN = and_(devices.c.version == "", devices.c.rel == 0)

@@ -23,7 +23,7 @@ from sqlalchemy import Connection, Engine, select
 from orchestrator.adapters.store.audit import SqlAuditLog
 from orchestrator.adapters.store.dialect import insert
 from orchestrator.adapters.store.schema import FENCE, SEQ, audit, counters
-from orchestrator.core.audit import RESTORED, START, Head, follow
+from orchestrator.core.trust.audit import RESTORED, START, Head, follow
 from orchestrator.errors import ConflictError, UnavailableError
 
 BLOCK = 1000

@@ -10,8 +10,8 @@ from sqlalchemy import insert as plain_insert
 from sqlalchemy.exc import IntegrityError
 
 from orchestrator.adapters.store.schema import operator_tokens, operators, proposals, reviews, votes, warrants
-from orchestrator.core.approval import OPEN, Matter, Proposal, State, Vote
-from orchestrator.core.roles import Role
+from orchestrator.core.trust.approval import OPEN, Matter, Proposal, State, Vote
+from orchestrator.core.trust.roles import Role
 from orchestrator.errors import ConflictError
 from orchestrator.ports.operators import Operator, Review, Token
 

@@ -16,7 +16,6 @@ import msgspec
 from sqlalchemy import Row
 
 from orchestrator.core.edit import Change
-from orchestrator.core.hold import Situation
 from orchestrator.core.model import (
     Artifact,
     Device,
@@ -30,6 +29,7 @@ from orchestrator.core.model import (
     Update,
     UpdateState,
 )
+from orchestrator.core.pace.hold import Situation
 from orchestrator.ports import DeliveryKind, DeliveryState, Parcel, PlanVersion
 
 _NAMES = msgspec.json.Decoder(tuple[str, ...])

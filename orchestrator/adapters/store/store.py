@@ -36,8 +36,8 @@ from orchestrator.adapters.store.recent import Recent
 from orchestrator.adapters.store.rollouts import SqlRollouts
 from orchestrator.adapters.store.surroundings import SqlSurroundings
 from orchestrator.adapters.store.updates import SqlUpdates
-from orchestrator.core.audit import Head
 from orchestrator.core.model import Update
+from orchestrator.core.trust.audit import Head
 from orchestrator.errors import OrchestratorError, RequestError, UnavailableError
 from orchestrator.ports import Lane, Tx
 

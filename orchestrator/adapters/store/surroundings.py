@@ -9,7 +9,7 @@ from sqlalchemy import insert as plain_insert
 
 from orchestrator.adapters.store.dialect import insert
 from orchestrator.adapters.store.schema import ONLINE, counters, devices, gate_answers, outages, updates
-from orchestrator.core.outside import Answer, Outage, Verdict
+from orchestrator.core.judging.outside import Answer, Outage, Verdict
 from orchestrator.wire.report import State
 
 

@@ -14,9 +14,9 @@ from orchestrator.adapters.store.dialect import insert
 from orchestrator.adapters.store.lease import updates_above
 from orchestrator.adapters.store.recent import Recent
 from orchestrator.adapters.store.schema import reports, updates
-from orchestrator.core.cohort import Member
-from orchestrator.core.hold import OF_TIME, Hold
 from orchestrator.core.model import Rollout, Update, UpdateState
+from orchestrator.core.pace.hold import OF_TIME, Hold
+from orchestrator.core.targeting.cohort import Member
 from orchestrator.core.update import IN_FLIGHT
 from orchestrator.ports import Line
 from orchestrator.wire.report import Report

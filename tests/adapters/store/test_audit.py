@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.adapters.store.offline import audit_log_of
-from orchestrator.core.audit import Checkpoint, Examination, Findings
+from orchestrator.core.trust.audit import Checkpoint, Examination, Findings
 from orchestrator.errors import NotFoundError, UnavailableError
 from orchestrator.ports import Lane, Tx
 from tests.support.store import opened

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from orchestrator.adapters.store import SqlStore, lease, open_store
 from orchestrator.adapters.store.lease import BLOCK, UNKNOWN
-from orchestrator.core.audit import RESTORED, Head
-from orchestrator.core.cohort import Member
 from orchestrator.core.model import Update
+from orchestrator.core.targeting.cohort import Member
+from orchestrator.core.trust.audit import RESTORED, Head
 from orchestrator.errors import ConflictError, UnavailableError
 from orchestrator.ports import Lane, Tx
 from tests.support.builders import make_device, make_draft, make_plan

@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 
 from orchestrator.adapters.store import SqlStore
-from orchestrator.core.approval import Matter, Proposal, State, Vote
-from orchestrator.core.roles import Role
+from orchestrator.core.trust.approval import Matter, Proposal, State, Vote
+from orchestrator.core.trust.roles import Role
 from orchestrator.errors import ConflictError
 from orchestrator.ports import Lane, Operator, Review, Token
 from tests.support.builders import make_draft

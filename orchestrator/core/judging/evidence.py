@@ -1,0 +1,224 @@
+"""Who counts as what: from tallies to the numbers that the gate judges.
+
+Rules:
+- Only tallies are read, never devices; the cost depends on stages and strata, not on the fleet.
+- For the halt: n is every exposed device of this evidence epoch, pending ones as successes; k its failures.
+- For passing: everything unresolved counts as failed.
+- Devices that never began (`unreached`, `refused`, `recalled`, `superseded`), or will try again, are no evidence.
+- A failure after which a person gave the device another attempt stays a failure, whatever comes of it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from orchestrator.core.judging import gate
+from orchestrator.core.model import MET, RELAPSED, RETRIED, Rollout, Tally, UpdateState
+from orchestrator.core.update import FAILURES, IN_FLIGHT, NEUTRAL, RESOLVED, RETRIABLE
+
+S = UpdateState
+
+AGAIN = frozenset({RELAPSED, RETRIED})
+"""Tally words for a failure beside the state that its device is counted in."""
+
+EVENTS = AGAIN | {MET}
+"""Tally words that stand beside the state that a device is counted in; no device is counted by them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known for the halt, in total or in one stratum.
+
+    Attributes:
+        stratum: hardware model, or "" for the total.
+        failures: k.
+        exposed: n.
+        e_value: e-value of k in n.
+        threshold: e-value at which the rollout halts.
+    """
+
+    stratum: str
+    failures: int
+    exposed: int
+    e_value: float
+    threshold: float
+
+    @property
+    def halts(self) -> bool:
+        """Whether this evidence halts the rollout."""
+        return self.e_value >= self.threshold
+
+
+@dataclass(frozen=True, slots=True)
+class StageCounts:
+    """The devices of one stage.
+
+    Attributes:
+        opened: devices taken into the stage.
+        in_flight: holding a slot.
+        reached: exposed devices, the basis of the resolved share.
+        resolved: reached devices that gave their evidence.
+        confirmed: of these, healthy.
+        failures: of these, failed.
+        unreached: never accepted.
+    """
+
+    opened: int
+    in_flight: int
+    reached: int
+    resolved: int
+    confirmed: int
+    failures: int
+    unreached: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """What is known for passing the current stage.
+
+    Attributes:
+        failures: k, unresolved devices included.
+        exposed: n.
+        upper: upper bound of the failure rate.
+        limit: what the stage allows.
+    """
+
+    failures: int
+    exposed: int
+    upper: float
+    limit: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether the stage may pass."""
+        return self.upper <= self.limit
+
+
+def halt_evidence(rollout: Rollout, tally: Tally) -> tuple[Evidence, ...]:
+    """Return the evidence in total, then per stratum where there is more than one.
+
+    With one stratum both tests would be the same test, so the total takes the whole alpha; otherwise
+    half of it goes to the total and half is shared by the strata. Each resume after a halt halves it.
+    """
+    rule = rollout.plan.halt
+    alpha = rule.alpha / 2**rollout.epoch
+    failures: Counter[str] = Counter()
+    exposed: Counter[str] = Counter()
+    for key, count in tally.items():
+        if key.epoch != rollout.epoch:
+            continue
+        if key.state in AGAIN or key.state in FAILURES:
+            failures[key.stratum] += count
+        elif key.state in NEUTRAL:
+            continue
+        if key.state not in AGAIN:
+            exposed[key.stratum] += count
+    split = rollout.strata > 1
+    total = _evidence("", failures.total(), exposed.total(), rule.tolerated, (2 if split else 1) / alpha)
+    if not split:
+        return (total,)
+    return (
+        total,
+        *(
+            _evidence(stratum, failures[stratum], exposed[stratum], rule.tolerated, 2 * rollout.strata / alpha)
+            for stratum in sorted(failures.keys() | exposed.keys())
+        ),
+    )
+
+
+def stage_counts(tally: Tally, stage: int) -> StageCounts:
+    """Return the counts of one stage over all strata and epochs."""
+    states: Counter[str] = Counter()
+    for key, count in tally.items():
+        if key.stage == stage and key.state not in EVENTS:
+            states[key.state] += count
+    resolved = sum(states[state] for state in RESOLVED)
+    in_flight = sum(states[state] for state in IN_FLIGHT)
+    return StageCounts(
+        opened=states.total(),
+        in_flight=in_flight,
+        reached=resolved + in_flight,
+        resolved=resolved,
+        confirmed=states[S.CONFIRMED],
+        failures=sum(states[state] for state in FAILURES),
+        unreached=states[S.UNREACHED],
+    )
+
+
+def lost(rollout: Rollout, tally: Tally) -> int:
+    """Return how many devices of the current stage and epoch were lost after the reboot, or relapsed since."""
+    return sum(
+        count
+        for key, count in tally.items()
+        if (key.epoch, key.stage) == (rollout.epoch, rollout.stage) and key.state in (S.LOST, RELAPSED)
+    )
+
+
+def confirmed(rollout: Rollout, tally: Tally, stratum: str = "") -> int:
+    """Return how many devices of the present epoch are healthy, of one stratum or of all."""
+    count = 0
+    for key, number in tally.items():
+        if key.epoch == rollout.epoch and stratum in ("", key.stratum):
+            count += number if key.state == S.CONFIRMED else -number if key.state == RELAPSED else 0
+    return max(count, 0)
+
+
+def resolved(rollout: Rollout, tally: Tally) -> int:
+    """Return how many devices of the present epoch are healthy or have failed; each once, whatever it was before."""
+    shown = {S.CONFIRMED, *FAILURES}
+    return sum(count for key, count in tally.items() if key.epoch == rollout.epoch and key.state in shown)
+
+
+def in_flight(tally: Tally) -> int:
+    """Return how many slots are taken, over all stages."""
+    return sum(count for key, count in tally.items() if key.state in IN_FLIGHT)
+
+
+def pending(tally: Tally) -> int:
+    """Return how many devices of all opened stages wait for an offer."""
+    return sum(count for key, count in tally.items() if key.state == S.PENDING)
+
+
+def retrying(tally: Tally) -> int:
+    """Return how many devices of all opened stages will try again by themselves."""
+    return sum(count for key, count in tally.items() if key.state == S.RETRYING)
+
+
+def retriable(tally: Tally) -> int:
+    """Return how many devices failed and could be given another attempt by a person."""
+    return sum(count for key, count in tally.items() if key.state in RETRIABLE)
+
+
+def opened(tally: Tally) -> int:
+    """Return how many devices all stages took so far."""
+    return sum(count for key, count in tally.items() if key.state not in EVENTS)
+
+
+def opened_by_stratum(tally: Tally) -> Counter[str]:
+    """Return how many devices of each stratum all stages took so far."""
+    found: Counter[str] = Counter()
+    for key, count in tally.items():
+        if key.state not in EVENTS:
+            found[key.stratum] += count
+    return found
+
+
+def stage_bound(rollout: Rollout, tally: Tally) -> Bound:
+    """Return the bound that the current stage must meet, on all evidence of this epoch."""
+    failures = exposed = 0
+    for key, count in tally.items():
+        if key.epoch != rollout.epoch or key.state in NEUTRAL:
+            continue
+        exposed += count if key.state not in AGAIN else 0
+        failures += count if key.state not in (MET, S.CONFIRMED) else 0
+    limit = rollout.plan.stages[rollout.stage].limit
+    confidence = rollout.plan.confidence
+    if limit is None:
+        planned = sum(stage.base for stage in rollout.stages[: rollout.stage + 1])
+        limit = gate.default_limit(planned, confidence)
+    return Bound(failures, exposed, gate.upper_bound(failures, exposed, confidence), limit)
+
+
+def _evidence(stratum: str, failures: int, exposed: int, tolerated: float, threshold: float) -> Evidence:
+    return Evidence(stratum, failures, exposed, gate.e_value(failures, exposed, tolerated), threshold)

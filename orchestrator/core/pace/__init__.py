@@ -1,0 +1,1 @@
+"""How fast and when: slots, ceilings, ramps, windows, requirements, further attempts."""

@@ -1,0 +1,1 @@
+"""Who may do what, who must agree, what is kept of it, and what expires."""

@@ -1,0 +1,1 @@
+"""The road out: who may be offered the release now, its signed trigger, and the two ways it leaves."""

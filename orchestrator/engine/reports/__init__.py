@@ -1,0 +1,1 @@
+"""The road in: what devices say, and what their silence means, becomes state."""

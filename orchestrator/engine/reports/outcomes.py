@@ -1,0 +1,107 @@
+"""What a hello shows of an update that is on its way, or that was healthy: the core's table over what is stored.
+
+Rules:
+- A device says itself what becomes of its update, and its hello comes before its report. So a failure that a hello
+  shows is only noted before the deadline; at the deadline, without a report, it counts.
+- At once counts what no report of the device could change: a third release, and boots without end.
+- What the device ran before is what it said when it took the update; without that, silence alone is judged.
+- A release that was left again after it was healthy is a relapse, unless another update of ours took the device on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from orchestrator.core import rollout as rollout_machine
+from orchestrator.core import update as machine
+from orchestrator.core.judging import outcome
+from orchestrator.core.judging.outcome import Offered, Seen, Trial, Verdict
+from orchestrator.core.model import Phase, Update, UpdateState
+from orchestrator.core.update import NEUTRAL, Fact, FactKind
+from orchestrator.ports import Line, Tx
+from orchestrator.wire.report import Hello, Kind
+
+DRIFTED = "drifted"
+"""Code of a device that was healthy on the release and runs another one."""
+
+_TRIAL = Trial()
+_S = UpdateState
+_AWAITED = frozenset({_S.DOWNLOADED, _S.INSTALLED, _S.RUNNING})
+_LIVE = frozenset(Phase) - rollout_machine.FINISHED
+_TAKEN = (Kind.ACCEPTED, Kind.DOWNLOADED, Kind.INSTALLED)
+_ON_TRIAL, _RAN_IT = "on_trial", "ran_it"
+_NOTED = {"never_ran": FactKind.FAILED, "booted_twice": FactKind.ROLLED_BACK, _RAN_IT: FactKind.ROLLED_BACK}
+_MEANS = {
+    Verdict.CONFIRMED: FactKind.CONFIRMED,
+    Verdict.ROLLED_BACK: FactKind.ROLLED_BACK,
+    Verdict.FAILED_INSTALL: FactKind.FAILED,
+    Verdict.DRIFTED: FactKind.FAILED,
+    Verdict.UNSTABLE: FactKind.FAILED,
+}
+
+
+def shown(tx: Tx, hellos: Sequence[Hello], now: float) -> list[tuple[Update, Fact]]:
+    """Return what hellos mean to the updates of their devices; what only the deadline can decide is noted.
+
+    Args:
+        tx: the transaction.
+        hellos: of devices that are registered, in the order of arrival.
+        now: present time.
+    """
+    latest = {hello.dev: hello for hello in hellos if hello.rel or hello.ver}
+    live = {rollout.id for rollout in tx.rollouts(_LIVE)} if latest else set()
+    found = tx.updates_of(latest, (*_AWAITED, _S.CONFIRMED)) if live else []
+    facts: list[tuple[Update, Fact]] = []
+    noted: list[Update] = []
+    for update in found:
+        hello = latest[update.device_id]
+        if update.state in _AWAITED:
+            means = _awaited(tx, update, hello, now)
+            if isinstance(means, Fact):
+                facts.append((update, means))
+            elif means != update.code:
+                noted.append(update._replace(code=means))
+        elif update.rollout_id in live and hello.rel != update.rel and _left(tx, update, hello):
+            facts.append((update, Fact(FactKind.FAILED, code=DRIFTED)))
+    tx.save_updates(noted, ())
+    return facts
+
+
+def overdue(update: Update) -> Fact:
+    """Return what a passed deadline means for an update, with what the hellos of its device showed."""
+    kind = machine.silence(update)
+    if kind is not FactKind.SILENT or update.state not in _AWAITED:
+        return Fact(kind)
+    return Fact(_NOTED.get(update.code, kind), code=update.code)
+
+
+def _awaited(tx: Tx, update: Update, hello: Hello, now: float) -> Fact | str:
+    """Return what a hello means to an update that is on its way, or the code under which it is noted."""
+    taken = _taken(tx.lines(update.id), update.attempt)
+    if taken is None or taken.rel is None or update.deadline_at is None:
+        return update.code
+    offered = Offered(update.rel, taken.rel, taken.boot, taken.boots, update.deadline_at)
+    ran_new = update.state is _S.RUNNING or update.code in (_ON_TRIAL, _RAN_IT)
+    uptime_s = None if hello.facts is None else hello.facts.uptime
+    seen = Seen(hello.rel, hello.boot, hello.boots, uptime_s, ran_new)
+    verdict, reason = outcome.judge(offered, seen, _TRIAL, now)
+    if now < update.deadline_at and (reason.code in _NOTED or reason.code == _ON_TRIAL):
+        return reason.code
+    kind = _MEANS.get(verdict)
+    if kind is None:
+        return update.code
+    return Fact(kind, code=reason.code, rel=hello.rel, metrics=tuple(hello.metrics.items()))
+
+
+def _taken(lines: Sequence[Line], attempt: int) -> Line | None:
+    """Return what the device said last of this attempt before it could run the release."""
+    found = [line for line in lines if line.attempt == attempt and line.kind in _TAKEN]
+    return max(found, key=lambda line: (_TAKEN.index(Kind(line.kind)), line.at), default=None)
+
+
+def _left(tx: Tx, update: Update, hello: Hello) -> bool:
+    """Say whether a device left its release by itself, in a boot that never spoke of this update."""
+    if not hello.boot or hello.boot in {line.boot for line in tx.lines(update.id)}:
+        return False
+    others = tx.updates_of([update.device_id])
+    return not any(item.rollout_id > update.rollout_id and item.state not in NEUTRAL for item in others)

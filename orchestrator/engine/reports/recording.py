@@ -1,0 +1,288 @@
+"""What the recorder does inside its transaction: reports, hellos and silence become facts.
+
+Rules:
+- Everything of one batch is folded together; see `folding`.
+- A report about something unknown, or of somebody else, is counted and dropped; it is never an error.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from orchestrator.core import rollout as rollout_machine
+from orchestrator.core.model import Delivery, Phase, Rollout, Update, UpdateState
+from orchestrator.core.trust.audit import names_hash
+from orchestrator.core.update import IN_FLIGHT, Fact, FactKind
+from orchestrator.engine.offers import holds
+from orchestrator.engine.reports import outage, outcomes, situations
+from orchestrator.engine.reports.doubt import TOO_SOON, Doubt
+from orchestrator.engine.reports.folding import Recorded, fold
+from orchestrator.engine.reports.outage import STANDARD, Loss
+from orchestrator.engine.rollouts import operations, quarantine
+from orchestrator.ports import EXPOSED, DeliveryKind, DeliveryState, Parcel, Tx
+from orchestrator.wire.report import Hello, Kind, Report, State
+
+NEW_KEYS = "new_keys"
+"""With this code a device says that it gave an attempt up because it took a new keyset."""
+
+MOST_OFFERS = 8
+"""A device that left so many triggers of one attempt unanswered stays unreached, or it would be offered it for ever."""
+
+REPEAT_AFTER_S = 10.0
+"""A device that greets again gets its trigger again, but not more often than this."""
+
+_FACTS = {kind: FactKind(kind.value) for kind in Kind}
+_PROOF = frozenset({Kind.RUNNING, Kind.CONFIRMED, Kind.ROLLED_BACK})
+_LIVE = frozenset(Phase) - rollout_machine.FINISHED
+_RUNS = (UpdateState.RUNNING, UpdateState.CONFIRMED)
+_MAY_RETURN = (UpdateState.UNREACHED, UpdateState.OFFERED)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What arrived since the last transaction.
+
+    Attributes:
+        reports: in the order of arrival.
+        hellos: in the order of arrival.
+        states: in the order of arrival.
+    """
+
+    reports: Sequence[Report] = ()
+    hellos: Sequence[Hello] = ()
+    states: Sequence[State] = ()
+
+
+class _Said(NamedTuple):
+    """A report about an update of its sender."""
+
+    update: Update
+    attempt: int
+    report: Report
+
+
+def record(tx: Tx, batch: Batch, now: float, *, enrol: bool, loss: Loss = STANDARD) -> Recorded:
+    """Store a batch of what devices said and fold it into their updates.
+
+    Args:
+        tx: the transaction.
+        batch: what arrived.
+        now: present time.
+        enrol: whether a hello may register a device.
+        loss: how many devices that go away together make an outage.
+    """
+    done = Recorded()
+    strangers = _strangers(tx, batch.hellos) if enrol else set()
+    known = tx.greet(batch.hellos, now, enrol=enrol)
+    if strangers:
+        said = {"count": len(strangers), "new": len(strangers), "sha256": names_hash(strangers)}
+        tx.audit(operations.HELLO, "devices.enrolled", f"{len(strangers)} devices", said, now)
+    done.unknown = {hello.dev for hello in batch.hellos} - known
+    outage.watch(tx, batch.states, now, loss)
+    tx.mark_online(batch.states, now)
+    _record_reports(tx, batch.reports, now, done)
+    _judge_outcomes(tx, [hello for hello in batch.hellos if hello.dev in known], now, done)
+    _judge_health(tx, [hello for hello in batch.hellos if hello.metrics and hello.dev in known], now, done)
+    _greet_again(tx, known, now, done)
+    done.rollouts |= situations.learn(tx, (*batch.hellos, *batch.reports), now)
+    return done
+
+
+def _strangers(tx: Tx, hellos: Sequence[Hello]) -> set[str]:
+    """Return who says hello without being registered."""
+    named = {hello.dev for hello in hellos}
+    return named - {device.id for device in tx.devices_named(named)}
+
+
+def record_silence(tx: Tx, now: float, limit: int) -> Recorded:
+    """Judge the silence of up to `limit` devices whose deadline has passed; none in an outage."""
+    done = Recorded()
+    if outage.lasts(tx, now):
+        return done
+    overdue = tx.overdue(now, limit)
+    over = {item.id for item in tx.rollouts(rollout_machine.FINISHED)}
+    ended = [item for item in overdue if item.state not in IN_FLIGHT and item.rollout_id in over]
+    tx.save_updates([item._replace(deadline_at=None) for item in ended], ())  # nobody tries again what is over
+    left = {item.id for item in ended}
+    facts = [(item, outcomes.overdue(item)) for item in overdue if item.id not in left]
+    changed = fold(tx, facts, now, done)
+    quarantine.after_failures(tx, {item.id: item for item in overdue}, changed, now)
+    done.judged = len(overdue)
+    return done
+
+
+def _record_reports(tx: Tx, reports: Sequence[Report], now: float, done: Recorded) -> None:
+    numbers = [report.named for report in reports]
+    updates = tx.updates({update_id for update_id, _ in numbers})
+    accepted = []
+    for report, (update_id, attempt) in zip(reports, numbers, strict=True):
+        update = updates.get(update_id)
+        if update is None or update.device_id != report.dev:
+            done.ignored["unknown_attempt"] += 1
+        else:
+            accepted.append(_Said(update, attempt, report))
+    fresh = _drop_repeated(tx, accepted, now)
+    done.ignored["repeated"] += len(accepted) - len(fresh)
+    believed = _drop_unbelievable(tx, fresh, now, done)
+    changed = fold(tx, _facts(tx, believed), now, done)
+    quarantine.after_failures(tx, updates, changed, now)
+    _return_late_answers(tx, updates, changed, now, done)
+    proofs = [said.report for said in fresh if said.report.kind in _PROOF and said.report.rel is not None]
+    tx.mark_running(proofs, now)
+
+
+def _drop_repeated(tx: Tx, accepted: Sequence[_Said], now: float) -> list[_Said]:
+    """Store the reports and return those that are new. Progress moves a number only; it keeps no line."""
+    lasting = [said.report for said in accepted if said.report.kind is not Kind.PROGRESS]
+    news = iter(tx.add_reports(lasting, now))
+    return [said for said in accepted if said.report.kind is Kind.PROGRESS or next(news)]
+
+
+def _drop_unbelievable(tx: Tx, fresh: Sequence[_Said], now: float, done: Recorded) -> list[_Said]:
+    doubt = Doubt(tx, now)
+    believed = [said for said in fresh if doubt.believes(*said)]
+    if len(believed) < len(fresh):
+        done.ignored[TOO_SOON] += len(fresh) - len(believed)
+    return believed
+
+
+def _facts(tx: Tx, fresh: Iterable[_Said]) -> Iterator[tuple[Update, Fact]]:
+    for update, attempt, report in fresh:
+        if update.state is UpdateState.PENDING and attempt == update.attempt and _was_exposed(tx, update):
+            yield update, Fact(FactKind.OFFER)  # it speaks of a trigger that it did get, before it was pending again
+        yield update, _fact(report, attempt)
+
+
+def _was_exposed(tx: Tx, update: Update) -> bool:
+    sent = any(
+        item.kind is DeliveryKind.INSTALL and item.state in EXPOSED and item.attempt == update.attempt
+        for item in tx.parcels(update.id)
+    )
+    return sent and not tx.updates_of([update.device_id], IN_FLIGHT)
+
+
+def _return_late_answers(
+    tx: Tx, before: Mapping[int, Update], after: Mapping[int, Update], now: float, done: Recorded
+) -> None:
+    """A device that gave up what its rollout still wants is pending again.
+
+    It answered its recall when the rollout ran again, or it took a new keyset, which ends what older keys had begun.
+    """
+    recalled = [update for update in after.values() if update.state is UpdateState.RECALLED]
+    late = [
+        update
+        for update in recalled
+        if before[update.id].state is UpdateState.RECALLING or (update.code == NEW_KEYS and _keys_are_newer(tx, update))
+    ]
+    running = {item.rollout_id for item in late if _is_running(tx.rollout(item.rollout_id))}
+    fold(tx, [(item, Fact(FactKind.RETURN)) for item in late if item.rollout_id in running], now, done)
+
+
+def _keys_are_newer(tx: Tx, update: Update) -> bool:
+    """Say whether a keyset was taken since the device was offered the release; else its word would burn offers."""
+    planned = [item.planned_at for item in tx.parcels(update.id) if item.kind is DeliveryKind.INSTALL]
+    return bool(planned) and planned[-1] <= tx.keyset_taken_at()
+
+
+def _is_running(rollout: Rollout | None) -> bool:
+    return rollout is not None and rollout.phase is Phase.RUNNING
+
+
+def _fact(report: Report, attempt: int) -> Fact:
+    return Fact(
+        kind=_FACTS[report.kind],
+        attempt=attempt,
+        code=report.code,
+        rel=report.rel,
+        progress=100 if report.kind is Kind.DOWNLOADED else report.pct or 0,
+        metrics=tuple(report.metrics.items()),
+    )
+
+
+def _judge_outcomes(tx: Tx, hellos: Sequence[Hello], now: float, done: Recorded) -> None:
+    """What a device runs says what became of its update, where it does not say so itself."""
+    facts = outcomes.shown(tx, hellos, now)
+    changed = fold(tx, facts, now, done)
+    quarantine.after_failures(tx, {item.id: item for item, _ in facts}, changed, now)
+
+
+def _judge_health(tx: Tx, hellos: Sequence[Hello], now: float, done: Recorded) -> None:
+    """A device that runs a release on its way and measures itself as sick has failed, or relapses."""
+    if not hellos:
+        return
+    latest = {hello.dev: hello for hello in hellos}
+    live = {rollout.id for rollout in tx.rollouts(_LIVE) if rollout.plan.health}
+    on_trial = [item for item in tx.updates_of(latest, _RUNS) if item.rollout_id in live] if live else []
+    facts = [
+        (item, Fact(FactKind.RUNNING, rel=item.rel, metrics=tuple(latest[item.device_id].metrics.items())))
+        for item in on_trial
+        if latest[item.device_id].rel == item.rel
+    ]
+    changed = fold(tx, facts, now, done)
+    quarantine.after_failures(tx, {item.id: item for item in on_trial}, changed, now)
+
+
+def _greet_again(tx: Tx, device_ids: set[str], now: float, done: Recorded) -> None:
+    """A device that is back gets a trigger that it may have missed, as a refresh of the same attempt."""
+    if not device_ids:
+        return
+    live = {rollout.id for rollout in tx.rollouts(_LIVE)}
+    back = [item for item in tx.updates_of(device_ids, _MAY_RETURN) if item.rollout_id in live]
+    absent = [item for item in back if item.state is UpdateState.UNREACHED and may_return(tx, item)]
+    fold(tx, [(item, Fact(FactKind.RETURN)) for item in absent], now, done)
+    by_rollout: defaultdict[int, list[Update]] = defaultdict(list)
+    for item in back:
+        if item.state is UpdateState.OFFERED and now - item.state_at >= REPEAT_AFTER_S:
+            by_rollout[item.rollout_id].append(item)
+    for rollout_id, items in by_rollout.items():
+        done.planned |= reissue(tx, rollout_id, items, now)
+    done.planned |= _recall_again(tx, device_ids, now)
+
+
+def may_return(tx: Tx, update: Update) -> bool:
+    """Say whether a device that is back may be offered the release again, which it left unanswered before."""
+    offers = [
+        item
+        for item in tx.parcels(update.id)
+        if item.kind is DeliveryKind.INSTALL and item.state in EXPOSED and item.attempt == update.attempt
+    ]
+    return len(offers) < MOST_OFFERS
+
+
+def _recall_again(tx: Tx, device_ids: set[str], now: float) -> bool:
+    """A device that is back before it answered its recall gets it again, whatever became of the rollout."""
+    missed = [
+        item for item in tx.updates_of(device_ids, (UpdateState.RECALLING,)) if _is_missed(tx.parcels(item.id), now)
+    ]
+    for item in missed:
+        rollout = tx.rollout(item.rollout_id)
+        assert rollout is not None, "an update always belongs to a rollout"
+        tx.plan(DeliveryKind.CANCEL, [item], rollout.version, now, push=True)
+    return bool(missed)
+
+
+def reissue(tx: Tx, rollout_id: int, updates: Sequence[Update], now: float) -> bool:
+    """Plan another trigger for attempts that were offered already, if the last one is not still queued.
+
+    Returns:
+        Whether anything was planned.
+    """
+    rollout = tx.rollout(rollout_id)
+    if rollout is None or not _is_running(rollout):
+        return False
+    shut = holds.shut(tx, rollout, updates, now)
+    missed = [item for item in updates if item.device_id not in shut and _is_missed(tx.parcels(item.id), now)]
+    push = rollout.plan.delivery is not Delivery.POLL
+    tx.plan(DeliveryKind.INSTALL, missed, rollout.version, now, push=push)
+    return bool(missed)
+
+
+def _is_missed(parcels: Sequence[Parcel], now: float) -> bool:
+    if not parcels or now - parcels[-1].planned_at < REPEAT_AFTER_S:
+        return False
+    last = parcels[-1]
+    waits = last.state is DeliveryState.SEALED and (last.expires_at or 0.0) > now
+    return not waits and last.state is not DeliveryState.PLANNED

@@ -1,0 +1,1 @@
+"""Keys, accounts, approvals and the audit log, kept and watched."""
