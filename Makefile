@@ -40,7 +40,7 @@ test: $(READY) broker
 
 check: static
 	@$(MAKE) --no-print-directory test PYTEST_ARGS="--cov --cov-report=term --cov-fail-under=90 $(PYTEST_ARGS)"
-	@$(BIN)/coverage report --include='orchestrator/core/*,orchestrator/verifier/*,orchestrator/adapters/signers.py,orchestrator/adapters/pkcs11.py' --fail-under=100
+	@$(BIN)/coverage report --include='orchestrator/core/*,orchestrator/verifier/*,orchestrator/adapters/signers/*' --fail-under=100
 
 static: $(READY)
 	@$(BIN)/ruff format --check -q $(CODE)

@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 
 from orchestrator.adapters.mqtt import MqttBus, MqttSettings
-from orchestrator.adapters.signers import FileSigner
+from orchestrator.adapters.signers.file import FileSigner
 from orchestrator.adapters.store import SqlStore, open_store
 from orchestrator.core import trigger
 from orchestrator.core.model import (

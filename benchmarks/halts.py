@@ -19,7 +19,7 @@ from benchmarks.engine import Came, Engine, Watched, crowd, running
 from benchmarks.field import SECRET, add_release, enrol, made, statement
 from benchmarks.times import percentile, told_ms
 from orchestrator.adapters.keys import create_keys
-from orchestrator.adapters.signers import FileSigner
+from orchestrator.adapters.signers.file import FileSigner
 from orchestrator.adapters.store import open_store
 from orchestrator.core import update as update_machine
 from orchestrator.core.model import (

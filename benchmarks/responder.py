@@ -22,7 +22,7 @@ from benchmarks.engine import DEPLOYMENT, Came, Engine, crowd, running
 from benchmarks.field import add_release, enrol, statement
 from orchestrator import plans
 from orchestrator.adapters.keys import create_keys
-from orchestrator.adapters.signers import FileSigner
+from orchestrator.adapters.signers.file import FileSigner
 from orchestrator.adapters.store import SqlStore, open_store
 from orchestrator.core.model import Phase, Plan, SizeKind, StagePlan
 from orchestrator.core.pace.ceiling import STANDARD

@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks.field import Field, connected, prepare, statement
 from orchestrator.adapters.keys import create_keys
 from orchestrator.adapters.mqtt import MqttBus
-from orchestrator.adapters.signers import FileSigner
+from orchestrator.adapters.signers.file import FileSigner
 from orchestrator.demo.broker import BrokerInfo
 from orchestrator.engine.offers.dispatcher import Dispatcher
 from orchestrator.engine.offers.sealer import Sealer, SealerSettings

@@ -134,7 +134,7 @@ import uvloop
 import orchestrator.daemon
 from cryptography.hazmat.primitives.asymmetric import ec
 from orchestrator.adapters.s3 import S3Settings, S3Source
-from orchestrator.adapters.signers import FileSigner
+from orchestrator.adapters.signers.file import FileSigner
 from orchestrator.adapters.store import open_store
 
 async def live():

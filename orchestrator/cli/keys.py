@@ -148,7 +148,7 @@ def rotate_command(
     """Make a new key and the keyset that brings it to devices."""
     from orchestrator.adapters.keys import load_device_keys, new_key, pem_of, public_key, write_file
     from orchestrator.adapters.keysets import Change, place_of, propose, sign_all, store
-    from orchestrator.adapters.signers import FileSigner
+    from orchestrator.adapters.signers.file import FileSigner
     from orchestrator.errors import ConflictError
 
     held, (role, who), now = load_device_keys(path), _role_and_person(role), time.time()

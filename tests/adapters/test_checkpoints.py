@@ -18,7 +18,7 @@ from orchestrator.adapters.checkpoints import (
     load_checkpoints,
     open_checkpoint,
 )
-from orchestrator.adapters.signers import FileSigner
+from orchestrator.adapters.signers.file import FileSigner
 from orchestrator.core.trust.audit import Checkpoint
 from orchestrator.errors import NotFoundError, RequestError, TrustError, UnavailableError
 from orchestrator.wire import checkpoint as wire

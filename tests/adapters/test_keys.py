@@ -25,7 +25,7 @@ from orchestrator.adapters.keys import (
     public_pem,
     write_file,
 )
-from orchestrator.adapters.signers import FileSigner
+from orchestrator.adapters.signers.file import FileSigner
 from orchestrator.errors import ConflictError, ForbiddenError, NotFoundError, RequestError, TrustError
 from orchestrator.verifier import REASONS, load_keyset
 

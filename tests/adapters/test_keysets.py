@@ -28,7 +28,7 @@ from orchestrator.adapters.keysets import (
     store,
     weakenings,
 )
-from orchestrator.adapters.signers import FileSigner
+from orchestrator.adapters.signers.file import FileSigner
 from orchestrator.errors import ConflictError, NotFoundError, OrchestratorError, RequestError, TrustError
 from orchestrator.verifier import Keyset, PublicKey, adopt
 from orchestrator.wire.token import bundle, encode64

@@ -12,8 +12,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.adapters.pkcs11 import TokenKey, TokenSigner, parse_uri
-from orchestrator.adapters.signers import FileSigner, open_signer
+from orchestrator.adapters.signers import open_signer
+from orchestrator.adapters.signers.file import FileSigner
+from orchestrator.adapters.signers.pkcs11 import TokenKey, TokenSigner, parse_uri
 from orchestrator.errors import ForbiddenError, NotFoundError, OrchestratorError, RequestError, UnavailableError
 from tests.support.softhsm import PIN, SoftToken
 
@@ -192,7 +193,7 @@ def test_a_token_that_stays_away_is_waited_for(
     signer = TokenSigner.load(soft_token.uri(label))
     signer._key = None
     with monkeypatch.context() as patch:
-        patch.setattr("orchestrator.adapters.pkcs11._token", gone)
+        patch.setattr("orchestrator.adapters.signers.pkcs11._token", gone)
         with pytest.raises(UnavailableError, match="is not there"):
             signer.sign(b"data")
     assert len(signer.sign(b"data")) == 64
@@ -228,7 +229,7 @@ def test_a_pin_that_was_refused_is_never_tried_again(
 
 
 def test_without_the_package_we_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "orchestrator.adapters.pkcs11", None)
+    monkeypatch.setitem(sys.modules, "orchestrator.adapters.signers.pkcs11", None)
     with pytest.raises(RequestError, match=r"install ota-orchestrator\[pkcs11\]") as error:
         open_signer("pkcs11:token=a;object=b?module-path=/m.so")
     assert error.value.code == "no_pkcs11"

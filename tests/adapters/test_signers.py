@@ -18,7 +18,8 @@ from cryptography.hazmat.primitives.serialization import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.adapters.signers import SPOT_CHECK, CheckedSigner, FileSigner, check_mode, low_s, open_signer
+from orchestrator.adapters.signers import SPOT_CHECK, CheckedSigner, open_signer
+from orchestrator.adapters.signers.file import FileSigner, check_mode, low_s
 from orchestrator.errors import ForbiddenError, NotFoundError, OrchestratorError, RequestError, UnavailableError
 from orchestrator.wire.token import key_id
 

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from orchestrator.adapters.checkpoints import CheckpointFile
-from orchestrator.adapters.signers import FileSigner
+from orchestrator.adapters.signers.file import FileSigner
 from orchestrator.adapters.store import open_store
 from orchestrator.cli.main import cli
 from orchestrator.core.trust.audit import Entry, Head

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from orchestrator.adapters.keys import load_device_keys, public_pem
-from orchestrator.adapters.signers import FileSigner
+from orchestrator.adapters.signers.file import FileSigner
 from orchestrator.cli.client import Client
 from orchestrator.cli.keys import keys_group
 from orchestrator.cli.main import cli

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from orchestrator.adapters.signers import FileSigner
+from orchestrator.adapters.signers.file import FileSigner
 from orchestrator.cli.keys import keys_group
 from orchestrator.cli.sign import sign_command, verify_command
 from orchestrator.errors import ConflictError, ForbiddenError, NotFoundError, OrchestratorError, RequestError
@@ -120,7 +120,7 @@ def test_foreign_keys_refuse() -> None:
 
 
 def test_an_expired_statement_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from orchestrator.adapters.signers import FileSigner
+    from orchestrator.adapters.signers.file import FileSigner
     from orchestrator.wire.token import TokenType, assemble, signing_input
 
     sign()

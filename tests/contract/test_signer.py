@@ -9,7 +9,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from orchestrator.adapters.keys import create_keys
-from orchestrator.adapters.signers import FileSigner, open_signer
+from orchestrator.adapters.signers import open_signer
+from orchestrator.adapters.signers.file import FileSigner
 from orchestrator.ports import Signer
 from orchestrator.verifier import TRIGGER, PublicKey, load_keys, open_token
 from orchestrator.wire.token import TokenType, assemble, signing_input

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from structlog.testing import capture_logs
 
 from orchestrator.adapters.checkpoints import open_checkpoint
-from orchestrator.adapters.signers import FileSigner
+from orchestrator.adapters.signers.file import FileSigner
 from orchestrator.core.rollout import Command
 from orchestrator.core.trust.audit import Checkpoint, Entry, Examination, Head, names_hash
 from orchestrator.engine.rollouts import operations

@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from orchestrator import verifier
-from orchestrator.adapters.signers import FileSigner
+from orchestrator.adapters.signers.file import FileSigner
 from orchestrator.core.rollout import Command
 from orchestrator.engine.trust.herald import Herald, HeraldSettings, Keys, _bounds
 from orchestrator.errors import UnavailableError

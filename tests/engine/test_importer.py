@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from orchestrator.adapters.files import FileSource
 from orchestrator.adapters.s3 import S3Source
-from orchestrator.adapters.signers import FileSigner
+from orchestrator.adapters.signers.file import FileSigner
 from orchestrator.core.model import Artifact
 from orchestrator.core.trigger import statement_claims
 from orchestrator.demo import bucket

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from orchestrator.adapters.signers import FileSigner
+from orchestrator.adapters.signers.file import FileSigner
 from orchestrator.core.trigger import keyset_claims
 from orchestrator.engine.trust.keyring import Keyring
 from orchestrator.errors import TrustError, UnavailableError

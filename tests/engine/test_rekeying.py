@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from orchestrator.adapters.signers import FileSigner
+from orchestrator.adapters.signers.file import FileSigner
 from orchestrator.core.rollout import Command
 from orchestrator.core.trigger import keyset_claims
 from orchestrator.core.trust.approval import ApprovalNeededError

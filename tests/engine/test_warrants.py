@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from orchestrator import verifier
-from orchestrator.adapters.signers import FileSigner
+from orchestrator.adapters.signers.file import FileSigner
 from orchestrator.core.model import Phase, Plan, Reason, Rollout, Urgency
 from orchestrator.core.pace.ceiling import Ceiling
 from orchestrator.core.rollout import Command

@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from orchestrator import config, strict_yaml
-from orchestrator.adapters import checkpoints, keys, signers
+from orchestrator.adapters import checkpoints, keys
+from orchestrator.adapters.signers.file import FileSigner
 from orchestrator.adapters.store import lease
 from orchestrator.errors import ConfigError, ConflictError, RequestError, TrustError
 from orchestrator.plans import read_plan
@@ -51,7 +52,7 @@ def _key_files(folder: Path) -> list[Target]:
     )
     refused = (RequestError,)
     return [
-        Target("private key", on_file(folder / "key", signers.FileSigner.load), refused, signs, 5),
+        Target("private key", on_file(folder / "key", FileSigner.load), refused, signs, 5),
         Target("public key", on_file(folder / "public", keys.load_public_key), refused, shown, 10),
         Target("checkpoint key", on_file(folder / "witness", checkpoints.load_checkpoint_key), refused, shown, 10),
         Target(

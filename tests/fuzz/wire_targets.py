@@ -12,7 +12,8 @@ from functools import partial
 from typing import Any
 
 from orchestrator import units
-from orchestrator.adapters import keysets, pkcs11
+from orchestrator.adapters import keysets
+from orchestrator.adapters.signers import pkcs11
 from orchestrator.core.trust.audit import Checkpoint
 from orchestrator.errors import PayloadError, RequestError, TrustError
 from orchestrator.verifier import ARTIFACT, BEAT, COSIGN, KEYS, TRIGGER, Refused, check_url, load_keyset

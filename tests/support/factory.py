@@ -21,7 +21,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from orchestrator import verifier
-from orchestrator.adapters.signers import FileSigner
+from orchestrator.adapters.signers.file import FileSigner
 from orchestrator.core import update as update_machine
 from orchestrator.core.model import Artifact, Plan, Rollout, TallyKey, Update, UpdateState
 from orchestrator.core.rollout import Command

@@ -21,7 +21,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 import pkcs11
 from pkcs11 import Attribute, KeyType, Mechanism, ObjectClass
 
-from orchestrator.adapters.signers import check_mode, low_s
+from orchestrator.adapters.signers.file import check_mode, low_s
 from orchestrator.errors import ForbiddenError, NotFoundError, OrchestratorError, RequestError, UnavailableError
 from orchestrator.wire.token import key_id
 
