@@ -39,7 +39,7 @@ test: $(READY) broker
 	@$(BIN)/pytest -n 2 $(PYTEST_ARGS)
 
 check: static
-	@$(MAKE) --no-print-directory test PYTEST_ARGS="--cov --cov-report=term --cov-fail-under=90 $(PYTEST_ARGS)"
+	@$(MAKE) --no-print-directory test PYTEST_ARGS="--cov --cov-report=term --cov-fail-under=90 --durations=25 $(PYTEST_ARGS)"
 	@$(BIN)/coverage report --include='orchestrator/core/*,orchestrator/verifier/*,orchestrator/adapters/signers/*' --fail-under=100
 
 static: $(READY)

@@ -256,6 +256,27 @@ async def test_a_blocked_loop_feeds_no_watchdog(tmp_path: Path) -> None:
         await asyncio.gather(feeding, return_exceptions=True)
 
 
+async def test_a_store_that_cannot_be_written_is_said_once() -> None:
+    faults = ["", "disk is full", "disk is full", "", ""]
+    pauses: list[float] = []
+
+    async def probe() -> str:
+        return faults[len(pauses) - 1]
+
+    async def pause(seconds: float) -> None:
+        if len(pauses) == len(faults):
+            raise asyncio.CancelledError
+        pauses.append(seconds)
+
+    with capture_logs() as logs, pytest.raises(asyncio.CancelledError):
+        await module._watch_store(cast(Any, SimpleNamespace(probe=probe)), pause)
+    assert [(item["event"], item.get("error")) for item in logs] == [
+        ("store.not_writable", "disk is full"),
+        ("store.writable", None),
+    ]
+    assert pauses == [30.0, 30.0, 5.0, 5.0, 30.0], "it looks more often while it waits for room"
+
+
 async def test_a_task_that_ends_takes_the_daemon_down() -> None:
     async def ends() -> None:
         return None

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiomqtt import Client, MqttError, ProtocolVersion, Will
+from aiomqtt import Client, Message, MqttError, ProtocolVersion, Will
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -25,8 +25,8 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from orchestrator.config import Settings
-from orchestrator.demo.broker import DAEMON_USER, SHIPPED, BrokerInfo, free_port, render
-from orchestrator.wire.topics import Channel, command, uplink, uplink_filters
+from orchestrator.demo.broker import DAEMON_USER, SHIPPED, BrokerInfo, find_mosquitto, free_port, mosquitto, render
+from orchestrator.wire.topics import BEAT, Channel, command, uplink, uplink_filters
 from tests.support.broker import StartBroker
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
@@ -301,6 +301,91 @@ async def test_devices_come_in_encrypted(start_broker: StartBroker, tmp_path: Pa
         await device.publish(uplink("dev-b", Channel.REPORT), b"forged", qos=1)
         await device.publish(uplink("dev-a", Channel.REPORT), b"1", qos=1)
         assert await said(daemon) == (uplink("dev-a", Channel.REPORT), b"1")
+
+
+@pytest.fixture
+async def bridged(start_broker: StartBroker, tmp_path: Path) -> tuple[BrokerInfo, BrokerInfo]:
+    """An old and a new broker on the shipped configurations; at the old one the bridge has a login, encrypted."""
+    certificate, key = _self_signed(tmp_path)
+    tls = {"listener": f"{(port := free_port())} 127.0.0.1", "certfile": str(certificate), "keyfile": str(key)}
+    old = await start_broker(
+        users=USERS | {"ota-bridge": "b-secret"}, conf_extra=render((SHIPPED / "ota-tls.conf").read_text(), tls)
+    )
+    changes = {"address": f"127.0.0.1:{port}", "bridge_cafile": str(certificate), "remote_password": "b-secret"}
+    new = await start_broker(users=USERS, conf_extra=render((SHIPPED / "ota-bridge.conf").read_text(), changes))
+    return old, new
+
+
+async def hears_beat(broker: BrokerInfo) -> Message:
+    """Wait until a beat lies at a broker: if it was said at the other one, the bridge stands."""
+    async with connect(broker, "dev-b") as device:
+        await device.subscribe(BEAT, qos=1)
+        return await anext(device.messages)
+
+
+@pytest.mark.parametrize("daemon_at", ["old", "new"])
+async def test_the_bridge_carries_everything_both_ways_once(
+    bridged: tuple[BrokerInfo, BrokerInfo], daemon_at: str
+) -> None:
+    here, there = bridged if daemon_at == "old" else bridged[::-1]
+    expiring = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+    expiring.MessageExpiryInterval = 600
+    async with (
+        connect(here, DAEMON_USER) as daemon,
+        connect(there, "dev-a") as moved,
+        connect(here, "dev-b") as left,
+    ):
+        await daemon.publish(BEAT, b"beat", qos=1, retain=True, properties=expiring)
+        await hears_beat(there)
+        await moved.subscribe(command("dev-a"), qos=1)
+        for topic in uplink_filters():
+            await daemon.subscribe(topic, qos=1)
+        for channel in Channel:
+            await moved.publish(uplink("dev-a", channel), b"1", qos=1)
+            assert await said(daemon) == (uplink("dev-a", channel), b"1")
+        await daemon.publish(command("dev-a"), b"trigger", qos=1, properties=expiring)
+        message = await anext(moved.messages)
+        assert message.payload == b"trigger"
+        assert 0 < vars(message.properties)["MessageExpiryInterval"] <= 600
+        await left.publish(uplink("dev-b", Channel.REPORT), b"2", qos=1)
+        assert await said(daemon) == (uplink("dev-b", Channel.REPORT), b"2")  # nothing had come twice before
+    message = await hears_beat(there)
+    assert (message.payload, message.retain) == (b"beat", True)
+
+
+async def test_the_bridge_loses_nothing_while_the_other_broker_is_away(
+    start_broker: StartBroker, tmp_path: Path
+) -> None:
+    users = USERS | {"ota-bridge": "b-secret"}
+    program = find_mosquitto()
+    assert program
+    folder, port = tmp_path / "old", free_port()
+    changes = {"address": f"127.0.0.1:{port}", "bridge_cafile": None, "remote_password": "b-secret"}
+    async with mosquitto(program, users=users, directory=folder, port=port) as old:
+        new = await start_broker(users=USERS, conf_extra=render((SHIPPED / "ota-bridge.conf").read_text(), changes))
+        session: dict[str, Any] = {"clean_start": False, "properties": Properties(PacketTypes.CONNECT)}  # type: ignore[no-untyped-call]
+        session["properties"].SessionExpiryInterval = 3600
+        async with connect(old, DAEMON_USER, **session) as daemon:
+            await daemon.subscribe(uplink("+", Channel.REPORT), qos=1)
+            await daemon.publish(BEAT, b"beat", qos=1, retain=True)
+            await hears_beat(new)
+    async with connect(new, "dev-a") as device:
+        for number in range(50):
+            await device.publish(uplink("dev-a", Channel.REPORT), str(number), qos=1)
+    async with (
+        mosquitto(program, users=users, directory=folder, port=port) as old,
+        connect(old, DAEMON_USER, **session) as daemon,
+    ):
+        heard = [(await said(daemon))[1] for _ in range(50)]
+    assert heard == [str(number).encode() for number in range(50)]
+
+
+async def test_a_device_cannot_be_the_bridge(bridged: tuple[BrokerInfo, BrokerInfo]) -> None:
+    old, new = bridged
+    for broker in (old, new):
+        with pytest.raises(MqttError, match="[Nn]ot authori[sz]ed"):
+            async with connect(broker, "dev-a", username="ota-bridge", password=USERS["dev-a"]):
+                pass
 
 
 def _self_signed(folder: Path) -> tuple[Path, Path]:

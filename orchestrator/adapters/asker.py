@@ -54,6 +54,10 @@ class HttpAsker:
         self._settings = settings
         self._trust = trust or ssl.create_default_context()
 
+    def may_ask(self, url: str) -> bool:
+        """Say whether the origin of a URL is listed."""
+        return origin_of(_split(url)) in self._settings.origins
+
     async def ask(self, url: str) -> bytes:
         """See `ports.Asker.ask`."""
         parts = _split(url)

@@ -16,6 +16,7 @@ import click
 
 from orchestrator.cli import show
 from orchestrator.cli.client import EXIT_ERROR, connect, fail
+from orchestrator.core.reason import counted
 
 _CHUNK = 1000
 _MAX_FAULTS = 100
@@ -63,7 +64,7 @@ def set_command(
     if not said:
         fail("say what shall be different, such as --site or --tag")
     changed = _send(context, [{"id": name, **said} for name in dict.fromkeys(ids)])
-    show.emit({"changed": changed}, output, lambda _: click.echo(f"{len(changed)} devices changed"))
+    show.emit({"changed": changed}, output, lambda _: click.echo(f"{counted(len(changed), 'device')} changed"))
 
 
 @click.command("import")

@@ -1,4 +1,4 @@
-"""`ota fleet exposed` and `ota rollout curve`: who still runs a vulnerable version, and how fast that changes."""
+"""`ota fleet` and `ota rollout curve`: who still runs a vulnerable version, and how fast that changes."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import click
 
 from orchestrator.cli import show
 from orchestrator.cli.client import connect, fail, place
+from orchestrator.cli.endpoints import count_command
+from orchestrator.core.reason import counted
 from orchestrator.units import format_duration
 
 _COLUMNS = ("id", "status", "model", "version", "rel", "site", "groups", "online", "seen_at")
@@ -52,6 +54,9 @@ def exposed(
         _write_csv(lines)
 
 
+fleet_group.add_command(count_command)
+
+
 @click.command("curve")
 @click.argument("name")
 @click.option("-o", "--output", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
@@ -82,8 +87,10 @@ def _cell(value: object) -> str:
 
 
 def _draw_exposed(data: show.View) -> None:
-    click.echo(f"{data['vulnerable']} of {data['fleet']} devices run a vulnerable version; of {data['unknown']} more")
-    click.echo("it is not known what they run")
+    run = "runs" if data["vulnerable"] == 1 else "run"
+    click.echo(f"{data['vulnerable']} of {counted(data['fleet'], 'device')} {run} a vulnerable version")
+    if data["unknown"]:
+        click.echo(f"of {counted(data['unknown'], 'device')} more nobody knows what runs there")
     for model, below in data["below"].items():
         click.echo(f"  vulnerable on {show.plain(model)}: below release counter {below}")
     for title in ("models", "sites", "groups"):

@@ -12,8 +12,10 @@ import click
 from orchestrator.cli import show
 from orchestrator.cli.client import connect, fail, place
 from orchestrator.cli.facts import import_command, set_command
+from orchestrator.cli.inspect import inspect_command
 from orchestrator.cli.quarantine import quarantine_command, release_command
 from orchestrator.cli.sign import sign_command, verify_command
+from orchestrator.core.reason import counted
 
 _CHUNK = 1000
 
@@ -58,7 +60,7 @@ def add(
             tokens = client.post("/devices", body)["tokens"]
             for name in chunk:
                 file.write(json.dumps({"device": name, "model": model, "token": tokens[name]}) + "\n")
-    click.echo(f"{len(names)} devices enrolled; their tokens are in {path}")
+    click.echo(f"{counted(len(names), 'device')} enrolled; their tokens are in {path}")
 
 
 def _numbered(pattern: str, count: int) -> list[str]:
@@ -140,7 +142,7 @@ def list_releases(context: click.Context, output: str) -> None:
 
 @click.group("artifact")
 def artifact_group() -> None:
-    """Sign, verify, import and list artifacts."""
+    """Inspect, sign, verify, import and list artifacts."""
 
 
 @artifact_group.command("import")
@@ -161,5 +163,6 @@ def list_artifacts(context: click.Context, output: str) -> None:
     show.emit(connect(context).get("/artifacts"), output, show.draw_artifacts)
 
 
+artifact_group.add_command(inspect_command)
 artifact_group.add_command(sign_command)
 artifact_group.add_command(verify_command)

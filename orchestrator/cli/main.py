@@ -20,6 +20,7 @@ from orchestrator.cli.broker import broker_group
 from orchestrator.cli.check_config import DEFAULT_CONFIG, check_config_command
 from orchestrator.cli.client import DEFAULT_SERVER, DEFAULT_TOKEN_FILES, EXIT_ERROR
 from orchestrator.cli.doctor import doctor_group
+from orchestrator.cli.endpoints import endpoints_group
 from orchestrator.cli.fleet import fleet_group
 from orchestrator.cli.inventory import artifact_group, device_group, release_group
 from orchestrator.cli.keys import keys_group
@@ -93,6 +94,7 @@ for command in (
     rollout_group,
     device_group,
     fleet_group,
+    endpoints_group,
     audit_group,
     operator_group,
     approvals_command,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from orchestrator.cli.client import connect
+from orchestrator.core.reason import counted
 
 _CHUNK = 1000
 _ids = click.argument("ids", nargs=-1, required=True)
@@ -18,7 +19,7 @@ _why = click.option("--reason", required=True, help="Why; kept in the record.")
 def quarantine_command(context: click.Context, ids: tuple[str, ...], reason: str) -> None:
     """Leave devices out of all rollouts until they are released; what they have begun goes on."""
     changed, count = _send(context, "/devices/quarantine", ids, reason)
-    click.echo(f"{changed} devices quarantined{_rest(count - changed, 'were quarantined already')}")
+    click.echo(f"{counted(changed, 'device')} quarantined{_rest(count - changed, 'were quarantined already')}")
 
 
 @click.command("release")
@@ -28,7 +29,7 @@ def quarantine_command(context: click.Context, ids: tuple[str, ...], reason: str
 def release_command(context: click.Context, ids: tuple[str, ...], reason: str) -> None:
     """Let quarantined devices back: stages that open from now on may take them."""
     changed, count = _send(context, "/devices/release", ids, reason)
-    click.echo(f"{changed} devices released{_rest(count - changed, 'were not quarantined')}")
+    click.echo(f"{counted(changed, 'device')} released{_rest(count - changed, 'were not quarantined')}")
 
 
 def _send(context: click.Context, path: str, ids: tuple[str, ...], reason: str) -> tuple[int, int]:

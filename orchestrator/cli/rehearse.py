@@ -32,6 +32,7 @@ _REASONS = {
     "max_failures": "by max_failures",
     "max_failure_rate": "by max_failure_rate",
     "inconclusive": "no number of devices that is left can settle it",
+    "strata": "too few strata are healthy by themselves",
     "unreached": "too many devices were never reached",
 }
 
@@ -48,6 +49,7 @@ _REASONS = {
 @click.option("--liars", type=_SHARE, default=0.0, show_default=True, help="Devices that always say they are healthy.")
 @click.option("--offline", type=_SHARE, default=0.0, show_default=True, help="Devices that never connect.")
 @click.option("--grouped", type=_SHARE, default=0.1, show_default=True, help="Devices in groups with their own stage.")
+@click.option("--late-share", "late", type=_SHARE, default=0.0, show_default=True, help="Devices that just registered.")
 @click.option("--poll", "poll_s", metavar="DURATION", default="1h", show_default=True, help="Between two polls.")
 @click.option("--download", "download_s", metavar="DURATION", default="2m", show_default=True, help="Half take less.")
 @click.option("--runs", type=click.IntRange(1, MAX_RUNS), default=1000, show_default=True, help="How often.")
@@ -81,6 +83,7 @@ def rehearse_command(
         given["liars"],
         given["offline"],
         given["grouped"],
+        given["late"],
         poll_s=_duration("--poll", poll_s),
         download=Spread(_duration("--download", download_s), Fleet(1).download.sigma),
     )

@@ -45,7 +45,10 @@ def create(context: click.Context, path: Path, dry_run: bool, output: str) -> No
         lines = connect(context).lines("POST", "/rollouts/preview", plan)
         show.emit(gather(lines), output, show.draw_preview)
         return
-    show.emit(connect(context).post("/rollouts", plan), output, show.draw_rollout)
+    made = connect(context).post("/rollouts", plan)
+    for warning in made.get("warnings", ()):
+        click.echo(f"warning: {show.plain(warning)}", err=True)
+    show.emit(made, output, show.draw_rollout)
 
 
 @rollout_group.command("list")

@@ -15,11 +15,14 @@ from typing import Any
 
 import click
 
+from orchestrator.core.reason import counted
+
 View = dict[str, Any]
 output_option = click.option(
     "-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True, help="How to print it."
 )
 _PHASE_COLOUR = {"running": "cyan", "done": "green", "halted": "red", "aborted": "red", "inconclusive": "yellow"}
+_OVER = ("done", "aborted")
 _BAR = 40
 _NAMED = 20
 """Devices that are named where a person reads; a machine gets all."""
@@ -64,9 +67,9 @@ def when(at: float | None) -> str:
 def rollout_lines(data: View) -> list[str]:
     """Return a rollout as lines: head, stages with bars, evidence, what it waits for."""
     phase = click.style(data["phase"], fg=_PHASE_COLOUR.get(data["phase"]), bold=True)
-    size = "?" if data["cohort_size"] is None else data["cohort_size"]
+    size = "? devices" if data["cohort_size"] is None else counted(data["cohort_size"], "device")
     lines = [
-        f"{data['name']}  {phase}  release {data['release']}  {size} devices  {data['in_flight']} in flight",
+        f"{data['name']}  {phase}  release {data['release']}  {size}  {data['in_flight']} in flight",
         *_mended(data),
         *(_stage_line(stage) for stage in data["stages"]),
         *(_evidence_line(item) for item in data["evidence"]),
@@ -112,16 +115,21 @@ def draw_rollout_reason(data: View) -> None:
         click.echo(line)
     for line in data["next"]:
         click.echo(f"  {line}")
+    for item in data["failures"]:
+        click.echo(f"  failed  {counted(item['devices'], 'time')}: {plain(item['code'])}  {item['text']}".rstrip())
     for item in data["refusals"]:
-        click.echo(f"  refused {item['devices']} times: {plain(item['code'])}  {item['text']}".rstrip())
+        click.echo(f"  refused {counted(item['devices'], 'time')}: {plain(item['code'])}  {item['text']}".rstrip())
     for item in data["waits_for"][1:]:
         click.echo(f"  waits   {_waited(item)}")
+    over = data["phase"] in _OVER
     for item in data["evidence"]:
-        click.echo(f"{_evidence_line(item)}{_to_halt(item)}")
+        click.echo(f"{_evidence_line(item)}{'' if over else _to_halt(item)}")
     if data["lost"] is not None and data["lost"]["halts_at"] is not None:
         click.echo(f"  halt    {data['lost']['k']} lost after the reboot, {data['lost']['halts_at']} halt this stage")
     if data["bound"] is not None:
-        click.echo(f"{_bound_line(data['bound'])}{_to_pass(data['bound'])}")
+        click.echo(f"{_bound_line(data['bound'])}{'' if over else _to_pass(data['bound'])}")
+    if data["diversity"] is not None:
+        _draw_diversity(data["diversity"])
     if len(data["strata"]) > 1:
         _draw_strata(data["strata"])
     if data["people"]:
@@ -134,16 +142,26 @@ def draw_rollout_reason(data: View) -> None:
         click.echo(f"  {when(event['at'])}  {place:24}  {plain(event['text'])}  ({event['actor']})")
 
 
+def _draw_diversity(data: View) -> None:
+    """Print which strata are green, and what the others lack."""
+    click.echo(f"  strata  {data['green']} of the {data['needed']} that must be healthy by themselves")
+    for item in data["strata"]:
+        word = click.style("green", fg="green") if item["green"] else "not green"
+        counts = f"{item['healthy']} healthy, k={item['k']} n={item['n']}, at most {item['allowed']}"
+        click.echo(f"    {plain(item['stratum'])}  {word}  {counts}")
+
+
 def draw_devices(data: list[View]) -> None:
     """Print the list of devices."""
     table(
-        ("id", "model", "version", "rel", "online", "seen"),
+        ("id", "model", "version", "rel", "endpoints", "online", "seen"),
         [
             (
                 item["id"],
                 item["model"],
                 item["version"] or "-",
                 item["rel"],
+                "-" if item["endpoints"] is None else item["endpoints"],
                 _yes(item["online"]),
                 when(item["seen_at"]),
             )
@@ -165,12 +183,16 @@ def draw_preview(data: View) -> None:
     for stage in data["stages"]:
         strata = ", ".join(f"{plain(name)} {count}" for name, count in stage["strata"].items())
         group = f" of group {stage['group']}" if stage["group"] else ""
-        click.echo(f"  stage {stage['index'] + 1}  {stage['devices']} devices{group}{f' ({strata})' if strata else ''}")
+        fewer = f" of {stage['wanted']}" if stage["devices"] < stage["wanted"] else ""
+        parts = f" ({strata})" if strata else ""
+        click.echo(f"  stage {stage['index'] + 1}  {stage['devices']}{fewer} devices{group}{parts}")
         _draw_ids(stage["ids"])
+    if data["late"]:
+        click.echo(f"  {data['late']} devices were registered too late for any but the last stage")
     if data["unknown"]:
         click.echo(f"  of {data['unknown']} of the devices that match nobody knows what they run")
     for item in data["left_out"]:
-        click.echo(f"  left out  {item['devices']} devices: {plain(item['text'])}")
+        click.echo(f"  left out  {counted(item['devices'], 'device')}: {plain(item['text'])}")
         _draw_ids(item["ids"])
 
 
@@ -302,12 +324,16 @@ def _waited(item: View) -> str:
 def _to_halt(item: View) -> str:
     if item["more"] is None:
         return ""
+    if item["more"] == 1:
+        return "; 1 more failure among these halts"
     return f"; {item['more']} more failures among these halt" if item["more"] else "; that is enough to halt"
 
 
 def _to_pass(bound: View) -> str:
     if bound["more"] is None:
         return "; no number of healthy devices is enough"
+    if bound["more"] == 1:
+        return "; 1 more healthy device passes"
     return f"; {bound['more']} more healthy devices pass" if bound["more"] else ""
 
 

@@ -8,6 +8,7 @@ import click
 
 from orchestrator.cli import show
 from orchestrator.cli.client import connect
+from orchestrator.core.reason import counted
 
 _NEAR_DAYS = 30
 
@@ -20,16 +21,26 @@ def status_command(context: click.Context, output: str) -> None:
     show.emit(connect(context).get("/status"), output, _draw)
 
 
+_DEAF = "is not judged: the link is down, or has just come back, or the clock has just jumped"
+
+
 def _draw(data: dict[str, Any]) -> None:
     _line("version", data["version"])
     _line("broker", "connected" if data["broker_connected"] else "NOT connected", bad=not data["broker_connected"])
-    _line("silence", "is judged" if data["hearing"] else "is not judged: the link is down, or has just come back")
+    _line("silence", "is judged" if data["hearing"] else _DEAF)
+    if jump := data.get("clock_jump"):
+        _line(
+            "clock", f"jumped by {jump['by_s']:+} s at {show.when(jump['at'])}; deadlines were moved with it", bad=True
+        )
     _line("keyset", data["epoch"])
     faults = data["trigger_faults"]
     _line("triggers", " ".join(faults) if faults else "can be signed", bad=bool(faults))
     store = data["store"]
-    said = "{devices} devices, {running} rollouts running, {waiting} triggers wait for the broker"
-    _line("store", store["error"] if "error" in store else said.format(**store), bad="error" in store)
+    _line("store", store.get("error") or _figures(store), bad="error" in store)
+    if fault := data.get("store_fault"):
+        _line("store", f"CANNOT be written: {fault}", bad=True)
+    if stopped := data.get("stopped_here"):
+        _line("stopped", f"{', '.join(stopped)}; not stored yet, do not restart the daemon", bad=True)
     count = data["recorder"].get("reports", 0)
     _line("reports", f"{count} since the start, the last at {show.when(data['heard_at'])}")
     for item in data["expires"]:
@@ -39,6 +50,11 @@ def _draw(data: dict[str, Any]) -> None:
             left = f"in {item['days_left']} days" if item["days_left"] > 0 else "is over"
             text = f"{show.when(item['expires_at'])}  {left}  {item['name']}"
             _line("expires", text, bad=item["days_left"] <= _NEAR_DAYS)
+
+
+def _figures(store: dict[str, Any]) -> str:
+    devices, running = counted(store["devices"], "device"), counted(store["running"], "rollout")
+    return f"{devices}, {running} running, triggers that wait for the broker: {store['waiting']}"
 
 
 def _line(name: str, value: object, *, bad: bool = False) -> None:

@@ -16,6 +16,7 @@ import click
 
 from orchestrator.cli import show
 from orchestrator.cli.client import connect, fail, place
+from orchestrator.core.reason import counted
 
 _HELD = Path("keys/device-keys.json")
 
@@ -111,7 +112,8 @@ def _check_role(kid: str, held: Path | None) -> None:
 def _show(claims: dict[str, Any], *, err: bool = False) -> None:
     audience = ", ".join(claims["aud"])
     click.echo(
-        f"rollout {claims['cid']} of {claims['iss']}, keyset {claims['ep']}: up to {claims['most']} devices", err=err
+        f"rollout {claims['cid']} of {claims['iss']}, keyset {claims['ep']}: up to {counted(claims['most'], 'device')}",
+        err=err,
     )
     click.echo(f"  of {audience}, until {show.when(claims['exp'])}", err=err)
     for statement in claims["asts"]:

@@ -61,7 +61,7 @@ class Http(Section):
         listen: address and port to listen on; port 0 takes a free one.
         public_url: base under which devices reach us; it is signed into every trigger as the download locator.
         operator_token_file: file with the bearer token of operators; credential `operator-token` if absent.
-        max_connections: open connections, beyond which new ones are refused.
+        max_connections: open connections, beyond which idle ones make room, and without any new ones are refused.
     """
 
     listen: Listen = "127.0.0.1:8080"
@@ -134,9 +134,11 @@ class Store(Section):
 
     Attributes:
         url: `sqlite://` and an absolute path.
+        keep_s: how long what single devices said and got is kept after the end of their rollout.
     """
 
     url: StoreUrl = "sqlite:////var/lib/ota-orchestrator/state.db"
+    keep_s: Annotated[Duration, Field(ge=7 * 86400)] = 365 * 86400.0
 
     @property
     def path(self) -> Path:
@@ -194,6 +196,7 @@ class Trust(Section):
         token_pin_file: PIN of tokens whose URI names none; credential `token-pin` if absent.
         public_keys_file: the public keys that devices hold; credential `device-keys` if absent.
         trigger_lifetime_s: how long a device may act on a trigger.
+        moving_beat_s: pause between two beats while devices move to other endpoints; each waits for one there.
     """
 
     trigger_key_file: FilePath = None
@@ -203,6 +206,7 @@ class Trust(Section):
     token_pin_file: FilePath = None
     public_keys_file: FilePath = None
     trigger_lifetime_s: Annotated[Duration, Field(ge=60, le=30 * 86400)] = 86400.0
+    moving_beat_s: Annotated[Duration, Field(ge=1, le=3600)] = 60.0
 
 
 class Download(Section):

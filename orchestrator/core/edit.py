@@ -122,6 +122,8 @@ EDITABLE: Mapping[str, Loosens] = {
     "halt.max_failures": _more,
     "halt.max_failure_rate": _more,
     "halt.min_sample": _more,
+    "evidence.registered_s": _less,
+    "evidence.strata": _less,
     "deadlines.accept_s": _more,
     "deadlines.download_s": _more,
     "deadlines.install_s": _more,
@@ -265,7 +267,7 @@ def _entry(value: Any) -> str:
         return str(value)
     said = {item.name: getattr(value, item.name) for item in fields(value)}
     words = {name: " ".join(map(str, sorted(it))) if isinstance(it, frozenset) else it for name, it in said.items()}
-    return ", ".join(f"{name} {it}" for name, it in words.items())
+    return ", ".join(f"{name[:-2]} {it:g}s" if name.endswith("_s") else f"{name} {it}" for name, it in words.items())
 
 
 def _cannot(rollout: Rollout) -> str:

@@ -71,6 +71,7 @@ class Release:
         rel: release counter, the same for all artifacts.
         artifacts: SHA-256 of each artifact; at most one for any hardware model.
         created_at: when it was made.
+        moves: whether it brings endpoints, under which devices reach us from then on, and not firmware.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Release:
     rel: int
     artifacts: tuple[str, ...]
     created_at: float
+    moves: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,8 @@ class Device:
         facts_at: when operators last changed its facts, None if never since it was registered.
         quarantine: why no rollout may take it in, "" if any may.
         quarantined_at: since when.
+        endpoints: release counter of the endpoints that it last said it goes by, 0 for those it was provisioned with;
+            None if it did not say, so that it cannot be moved.
     """
 
     id: str
@@ -140,6 +144,7 @@ class Device:
     facts_at: float | None = None
     quarantine: str = ""
     quarantined_at: float | None = None
+    endpoints: int | None = None
 
     @property
     def facts(self) -> Facts:
@@ -219,6 +224,21 @@ class HaltRule:
 
 
 @dataclass(frozen=True, slots=True)
+class EvidenceRule:
+    """Whose word lets a stage pass.
+
+    Attributes:
+        registered_s: a device that registered less than this before the rollout started is taken by the last stage
+            only; 0 takes it like all others.
+        strata: so many strata must be healthy by themselves before a stage passes, or all if there are fewer; 0 for
+            none.
+    """
+
+    registered_s: float = 0.0
+    strata: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Deadlines:
     """How long a device may take for each phase of an update, in seconds.
 
@@ -255,6 +275,7 @@ class Plan:
         stratify: what each stage is a fair sample of: `model`, `site` or `attr.NAME`; "" for none.
         in_flight: largest number of devices that may be updating at once.
         halt: when evidence halts it.
+        evidence: whose word lets a stage pass.
         deadlines: how long each phase may take.
         confidence: of the upper bound that a stage needs to pass.
         retry: what follows a failed attempt.
@@ -288,6 +309,7 @@ class Plan:
     stratify: str = ""
     in_flight: int = 100
     halt: HaltRule = field(default_factory=HaltRule)
+    evidence: EvidenceRule = field(default_factory=EvidenceRule)
     deadlines: Deadlines = field(default_factory=Deadlines)
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     windows: Windows = field(default_factory=Windows)
@@ -337,6 +359,7 @@ class UpdateState(StrEnum):
     OFFERED = "offered"
     UNREACHED = "unreached"
     REFUSED = "refused"
+    POSTPONED = "postponed"
     ACCEPTED = "accepted"
     DOWNLOADED = "downloaded"
     RECALLING = "recalling"
@@ -401,6 +424,7 @@ class Stage:
         waived: whether a person lets it pass whatever its evidence shows; it still halts.
         hurried: whether a person lets it pass without waiting for the rest of its evidence.
         climb: how far it has come on the ramp, None before its first offer or without one.
+        drained: whether it got fewer devices than it wanted, because those that are left wait for the last stage.
     """
 
     base: int
@@ -411,6 +435,7 @@ class Stage:
     waived: bool = False
     hurried: bool = False
     climb: Climb | None = None
+    drained: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -432,6 +457,7 @@ class Rollout:
         strata: hardware models in the cohort, or values of what else the plan stratifies by.
         epoch: evidence epoch; a resume after a halt opens the next one.
         plan_version: rises with every edit of the plan; what is sealed stays good.
+        moves: whether its release brings endpoints, and not firmware.
     """
 
     id: int
@@ -448,6 +474,7 @@ class Rollout:
     strata: int = 1
     epoch: int = 0
     plan_version: int = 1
+    moves: bool = False
 
     @property
     def current(self) -> Stage:

@@ -20,3 +20,8 @@ class Reason:
 
     code: str
     text: str
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun: `1 device`, `2 devices`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

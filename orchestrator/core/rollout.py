@@ -15,6 +15,7 @@ from enum import StrEnum
 
 from orchestrator.core.judging import evidence
 from orchestrator.core.model import DAEMON, Phase, Plan, Reason, Rollout, Tally
+from orchestrator.core.reason import counted
 from orchestrator.core.targeting import cohort
 from orchestrator.errors import ConflictError, RequestError
 
@@ -198,7 +199,7 @@ def prepared(
     if rollout.plan.stratify and strata > cohort.MAX_STRATA:
         why = Reason("too_many_strata", too_many_strata(rollout.plan))
         return Decision(move(rollout, P.DRAFT, why, DAEMON, now), (), why)
-    why = Reason("prepared", f"{cohort_size} devices in {len(rollout.plan.stages)} stages")
+    why = Reason("prepared", f"{counted(cohort_size, 'device')} in {counted(len(rollout.plan.stages), 'stage')}")
     known = replace(
         rollout,
         stages=cohort.stages_for(rollout.plan, cohort_size, groups),
@@ -217,10 +218,19 @@ def too_many_strata(plan: Plan) -> str:
     )
 
 
-def exhausted(rollout: Rollout, tally: Tally) -> Rollout:
-    """Correct the cohort when fewer devices than expected were left to open, or only the stage if it is of a group."""
+def exhausted(rollout: Rollout, tally: Tally, late: int = 0) -> Rollout:
+    """Correct the cohort when fewer devices than expected were left to open, or only the stage if it is of a group.
+
+    Args:
+        rollout: a rollout whose current stage wanted more devices than there were.
+        tally: all its tallies.
+        late: devices that were left all the same, and wait for the last stage; the cohort keeps them, and the stage
+            has to show what it was planned to show.
+    """
     found = evidence.stage_counts(tally, rollout.stage).opened
     stage = replace(rollout.current, target=found)
+    if late:
+        return rollout.with_current(replace(stage, drained=True))
     if rollout.plan.stages[rollout.stage].group:
         return rollout.with_current(replace(stage, base=min(stage.base, found)))
     return replace(rollout.with_current(stage), cohort_size=evidence.opened(tally))
@@ -267,7 +277,7 @@ def _retry(rollout: Rollout, tally: Tally, why: Reason, actor: str, now: float) 
     failed = evidence.retriable(tally)
     if not failed:
         return Decision(rollout, (), Reason("unchanged", "no device failed that could try again"))
-    noted = Reason(why.code, f"{failed} devices get another attempt: {why.text}")
+    noted = Reason(why.code, f"another attempt for {counted(failed, 'device')}: {why.text}")
     return Decision(replace(rollout, reason=noted, actor=actor, moved_at=now), (Again(),), noted)
 
 
@@ -279,7 +289,7 @@ def _hurry(rollout: Rollout, tally: Tally, command: Command, why: Reason, actor:
     if stage.hurried:
         return Decision(rollout, (), Reason("unchanged", "the stage passes already"))
     if command is C.ADVANCE and waiting:
-        text = f"{waiting} devices of this stage wait for their offer; `skip` leaves them to the next stage"
+        text = f"{counted(waiting, 'device')} of this stage waiting for an offer; `skip` leaves them to the next stage"
         raise ConflictError(text, code="stage_not_offered")
     if command is C.SKIP and rollout.is_in_last_stage:
         raise ConflictError("this is the last stage; there is none that could take its devices", code="last_stage")

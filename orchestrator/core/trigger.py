@@ -8,10 +8,15 @@ Rules:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestrator.core.model import Artifact
+from orchestrator.core.pace.requirement import Requirements
+
+_LARGEST = 2**53 - 1
+_LONGEST_S = 400 * 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +56,7 @@ def install_claims(
     urls: Sequence[str],
     statement_hash: str,
     urgency: int = 1,
-    policy: Mapping[str, int] | None = None,
+    policy: Mapping[str, object] | None = None,
     act: str = "install",
 ) -> dict[str, object]:
     """Return the claims of a trigger to install `artifact`.
@@ -63,7 +68,8 @@ def install_claims(
         urls: one to four stable locators; never presigned ones.
         statement_hash: token hash of the artifact's statement.
         urgency: how urgent it is: the position in `model.Urgency`.
-        policy: limits for the device: `jit` spreads the start and `dl` bounds the download, in seconds.
+        policy: limits for the device: `jit` spreads the start and `dl` bounds the download, in seconds; and the
+            `conditions` that it must meet.
         act: `install`, or `rollback` where the artifact is older than what the device runs.
     """
     claims = _issue_claims(issue, act, artifact.component) | {"wave": stage} | _artifact_claims(artifact)
@@ -71,6 +77,22 @@ def install_claims(
     if policy:
         claims["pol"] = dict(policy)
     return claims
+
+
+def conditions(required: Requirements) -> dict[str, object]:
+    """Return what a device must meet at the moment it begins, as members of the policy of its trigger.
+
+    A number beyond what a device can read becomes the largest one: no device ever has so much.
+    """
+    asked = {
+        "bat": required.battery_pct or None,
+        "chg": 1 if required.charging else None,
+        "free": None if required.free_bytes is None else min(required.free_bytes, _LARGEST),
+        "link": sorted(link.value for link in required.links) or None,
+        "unm": 1 if required.unmetered else None,
+        "up": math.ceil(min(required.uptime_s, _LONGEST_S)) if required.uptime_s else None,
+    }
+    return {name: value for name, value in asked.items() if value is not None}
 
 
 def recall_claims(issue: Issue, *, component: str, token_hash: str) -> dict[str, object]:

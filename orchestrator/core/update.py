@@ -3,8 +3,9 @@
 Rules:
 - What a device says about one attempt climbs a ladder and never comes down, so that every order and
   every repetition of its reports ends in the same state; failure is the top rung.
-- A device that gave up before it installed anything, for a reason that passes, tries again by itself (`pace.retry`);
-  a failure is final until a person gives the device another attempt, and stays evidence even then.
+- A device that refused, or gave up before it installed anything, for a reason that passes, tries again by itself
+  (`pace.retry`), and its stage waits for it; a failure is final until a person gives the device another attempt, and
+  stays evidence even then.
 - Silence is judged by the daemon: before the device began it is no evidence (`unreached`), after the
   reboot the device is `lost`, in between the update is `expired`.
 - A pair that is not in the table is ignored with a reason, never an error: devices repeat and reorder.
@@ -41,6 +42,7 @@ class FactKind(StrEnum):
     FAILED = "failed"
     ROLLED_BACK = "rolled_back"
     REFUSED = "refused"
+    POSTPONED = "postponed"
     RECALLED = "recalled"
     TOO_LATE = "too_late"
     OFFER = "offer"
@@ -62,6 +64,7 @@ LADDER: tuple[UpdateState, ...] = (
     S.OFFERED,
     S.UNREACHED,
     S.REFUSED,
+    S.POSTPONED,
     S.ACCEPTED,
     S.DOWNLOADED,
     S.RECALLING,
@@ -79,6 +82,7 @@ LADDER: tuple[UpdateState, ...] = (
 
 _SAID: dict[FactKind, UpdateState] = {
     F.REFUSED: S.REFUSED,
+    F.POSTPONED: S.POSTPONED,
     F.ACCEPTED: S.ACCEPTED,
     F.PROGRESS: S.ACCEPTED,
     F.DOWNLOADED: S.DOWNLOADED,
@@ -102,6 +106,7 @@ _DECIDED: dict[UpdateState, dict[FactKind, UpdateState]] = {
     },
     S.UNREACHED: {F.RETURN: S.PENDING, F.SUPERSEDE: S.SUPERSEDED},
     S.REFUSED: {F.RETURN: S.PENDING, F.SUPERSEDE: S.SUPERSEDED},
+    S.POSTPONED: {F.RETURN: S.PENDING, F.SUPERSEDE: S.SUPERSEDED},
     S.RECALLED: {F.RETURN: S.PENDING, F.SUPERSEDE: S.SUPERSEDED},
     S.ACCEPTED: {F.RECALL: S.RECALLING, F.SILENT: S.EXPIRED},
     S.DOWNLOADED: {F.RECALL: S.RECALLING, F.SILENT: S.EXPIRED},
@@ -139,14 +144,23 @@ RETRIABLE = frozenset({S.EXPIRED, S.FAILED, S.ROLLED_BACK})
 RESOLVED = FAILURES | {S.CONFIRMED}
 """States in which a reached device has given its evidence."""
 
-NEUTRAL = frozenset({S.PENDING, S.UNREACHED, S.REFUSED, S.RETRYING, S.RECALLED, S.SUPERSEDED})
+NEUTRAL = frozenset({S.PENDING, S.UNREACHED, S.REFUSED, S.POSTPONED, S.RETRYING, S.RECALLED, S.SUPERSEDED})
 """States that are no evidence: the device never ran, or never began, the new release."""
 
-_BEGUN = frozenset(_SAID) - {F.REFUSED, F.RECALLED, F.GAVE_UP}
-IDLE = frozenset({S.PENDING, S.RETRYING})
+TRY_AGAIN = frozenset({S.POSTPONED, S.RETRYING})
+"""States of a device that tries again by itself."""
+
+REFUSALS = frozenset({S.REFUSED, S.POSTPONED})
+"""States of a device that did not take its trigger."""
+
+_BEGUN = frozenset(_SAID) - {F.REFUSED, F.POSTPONED, F.RECALLED, F.GAVE_UP}
+IDLE = TRY_AGAIN | {S.PENDING}
 """States of a device that waits for an offer."""
 
+_ANEW = TRY_AGAIN | {S.REFUSED}  # an older store holds refused ones that have a time
+
 _FAILED = frozenset({F.REFUSED, F.FAILED, F.ROLLED_BACK})
+_PASSES = {F.REFUSED: F.POSTPONED, F.FAILED: F.GAVE_UP}
 
 
 class Fact(NamedTuple):
@@ -215,12 +229,12 @@ def apply(update: Update, fact: Fact, context: Context, now: float) -> Update | 
         return Ignored("other_attempt")
     fact = _read_health(_read_running_release(update, fact), context)
     again_at = _again_at(update, fact, context, now)
-    if again_at is not None and fact.kind is F.FAILED and class_of(fact.code) is FailureClass.TRANSIENT:
-        fact = fact._replace(kind=F.GAVE_UP)
+    if again_at is not None and class_of(fact.code) is FailureClass.TRANSIENT:
+        fact = fact._replace(kind=_PASSES.get(fact.kind, fact.kind))
     state = TABLE[update.state].get(fact.kind)
     if state is None:
         return _note(update, fact)
-    anew = fact.kind is F.AGAIN or (update.state in (S.RETRYING, S.REFUSED) and fact.kind is F.RETURN)
+    anew = fact.kind is F.AGAIN or (update.state in _ANEW and fact.kind is F.RETURN)
     begun = update.begun or fact.kind in _BEGUN
     moved = Update(
         update.id,
@@ -253,7 +267,7 @@ def apply(update: Update, fact: Fact, context: Context, now: float) -> Update | 
 
 def silence(update: Update) -> FactKind:
     """Return what a passed deadline means for this update."""
-    if update.state in (S.RETRYING, S.REFUSED):
+    if update.state in _ANEW:
         return F.RETURN
     if update.state in RETRIABLE:
         return F.AGAIN

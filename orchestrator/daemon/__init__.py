@@ -27,7 +27,7 @@ import structlog
 from orchestrator import __version__
 from orchestrator.adapters import logs
 from orchestrator.adapters.s3 import THREADS as S3_THREADS
-from orchestrator.adapters.store import open_store
+from orchestrator.adapters.store import SqlStore, open_store
 from orchestrator.adapters.systemd import Notifier
 from orchestrator.config import Settings
 from orchestrator.core.model import Phase
@@ -40,6 +40,7 @@ from orchestrator.ports import Lane
 __all__ = ["Parts", "serve", "tune_interpreter"]
 
 STATUS_EVERY_S = 5.0
+PROBE_EVERY_S = 30.0
 SWITCH_S = 0.001
 """How long a thread may keep the interpreter from another: the writer comes back from the database often."""
 GC_EVERY = (20_000, 50, 100)
@@ -119,15 +120,18 @@ async def _run(settings: Settings, parts: Parts, notifier: Notifier) -> None:
         "recorder": parts.recorder.listen(),
         "recorder-http": parts.recorder.serve(),
         "silence": parts.recorder.judge_silence(),
+        "jumps": parts.jumps.run(),
         "conductor": parts.conductor.run(),
         "gates": parts.gatekeeper.run(),
         "joining": parts.joining.run(),
+        "pruning": parts.pruner.run(),
         "sealer": parts.sealer.run(),
         "dispatcher": parts.dispatcher.run(),
         "herald": parts.herald.run(),
         "retained": parts.retained.run(),
         "audit": parts.auditor.run(),
         "expiry": parts.expiry.run(settings.certificates.watch_interval_s, asyncio.sleep),
+        "store": _watch_store(parts.store),
         "watchdog": _feed_watchdog(parts, notifier),
         "stop": _wait_for_stop(stop, notifier),
     }
@@ -163,6 +167,19 @@ async def _wait_for_stop(stop: asyncio.Event, notifier: Notifier) -> None:
     notifier.stopping()
     _log.info("daemon.stopping")
     raise _StoppedError
+
+
+async def _watch_store(store: SqlStore, pause: Callable[[float], Coroutine[Any, Any, None]] = asyncio.sleep) -> None:
+    """Say once that the store cannot be written, and once that it can again."""
+    told = ""
+    while True:
+        await pause(STATUS_EVERY_S if told else PROBE_EVERY_S)
+        fault = await store.probe()
+        if fault and not told:
+            _log.error("store.not_writable", error=fault)
+        elif told and not fault:
+            _log.info("store.writable")
+        told = fault
 
 
 async def _feed_watchdog(parts: Parts, notifier: Notifier) -> None:

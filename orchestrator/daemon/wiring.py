@@ -24,10 +24,12 @@ from orchestrator.engine.importer import Importer, Registry
 from orchestrator.engine.offers.dispatcher import Dispatcher
 from orchestrator.engine.offers.sealer import Sealer
 from orchestrator.engine.reports.hearing import Hearing
+from orchestrator.engine.reports.jumps import Jumps
 from orchestrator.engine.reports.recorder import Recorder
 from orchestrator.engine.rollouts import operations
 from orchestrator.engine.rollouts.conductor import Conductor
 from orchestrator.engine.rollouts.gates import Gatekeeper
+from orchestrator.engine.rollouts.pruning import Pruner
 from orchestrator.engine.targeting.joining import Joining
 from orchestrator.engine.trust.audit import Auditor
 from orchestrator.engine.trust.expiry import ExpiryWatch
@@ -53,6 +55,7 @@ class Parts:
         conductor: decisions.
         gatekeeper: what services say.
         joining: late joiners of open cohorts.
+        pruner: forgets what is old.
         sealer: signatures.
         dispatcher: triggers out.
         herald: what lies retained.
@@ -63,6 +66,7 @@ class Parts:
         server: HTTP.
         socket: the admin socket, None where there is none.
         hearing: whether silence may be judged.
+        jumps: whether the clock goes on as it did.
     """
 
     store: SqlStore
@@ -71,6 +75,7 @@ class Parts:
     conductor: Conductor
     gatekeeper: Gatekeeper
     joining: Joining
+    pruner: Pruner
     sealer: Sealer
     dispatcher: Dispatcher
     herald: Herald
@@ -81,6 +86,7 @@ class Parts:
     server: HttpServer
     socket: AdminSocket | None
     hearing: Hearing
+    jumps: Jumps
 
 
 def wire(
@@ -103,18 +109,29 @@ def wire(
         OrchestratorError: a secret or an address cannot be used.
     """
     bus = MqttBus(given.mqtt(settings), topics.uplink_filters())
-    hearing = Hearing(lambda: bus.link, settings.conductor.link_grace_s, now)
+    jumps = Jumps(store, now)
+    hearing = Hearing(lambda: bus.link, settings.conductor.link_grace_s, now, steady=jumps.steady)
     planned, sealed = asyncio.Event(), asyncio.Event()
     conductor = Conductor(store, now, hearing, planned.set, given.ceiling(settings))
-    gatekeeper = Gatekeeper(store, HttpAsker(given.asking(settings)), now, conductor.changed)
+    asker = HttpAsker(given.asking(settings))
+    gatekeeper = Gatekeeper(store, asker, now, conductor.changed)
     recorder = Recorder(store, bus, given.recording(settings), now, hearing, conductor.changed, planned.set)
     joining = Joining(store, now, conductor.changed)
+    pruner = Pruner(store, settings.store.keep_s, now)
     sealer = Sealer(store, lambda: keyring.standing(TRIGGER), given.sealing(settings), now, planned, sealed.set)
-    dispatcher = Dispatcher(store, bus, settings.dispatcher.batch, now, sealed, planned.set)
-    herald = Herald(store, bus, HeraldSettings(settings.deployment), partial(_beat_keys, keyring), now)
+    dispatcher = Dispatcher(store, bus, settings.dispatcher.batch, now, sealed, planned.set, conductor.stops.store)
+    saying = HeraldSettings(settings.deployment, moving_every_s=settings.trust.moving_beat_s)
+    herald = Herald(store, bus, saying, partial(_beat_keys, keyring), now)
     retained = RetainedAudit(bus)
     limit_bytes = settings.sources.max_artifact_size_bytes
-    importer = Importer(sources, lambda: keyring.keyset.keys, _registry(store, now), limit_bytes=limit_bytes, clock=now)
+    importer = Importer(
+        sources,
+        lambda: keyring.keyset.keys,
+        _registry(store, now),
+        limit_bytes=limit_bytes,
+        deployment=settings.deployment,
+        clock=now,
+    )
     expiry = ExpiryWatch(given.expiring(settings, keyring), now)
     signer, witness = given.checkpoints(settings, Path(make_url(settings.store.url).database or ""))
     auditor = Auditor(store, store, signer, witness, now)
@@ -134,6 +151,9 @@ def wire(
             "version": __version__,
             "broker_connected": bus.link > 0,
             "hearing": hearing(),
+            "store_fault": store.fault,
+            "stopped_here": sorted(conductor.stops.rollouts.values()),
+            "clock_jump": None if jumps.last is None else {"at": jumps.last.at, "by_s": round(jumps.last.by_s)},
             "published": dispatcher.published,
             "recorder": dict(sorted(recorder.counts.items())),
             "retained": dict(sorted(retained.counts.items())),
@@ -142,9 +162,12 @@ def wire(
             "trigger_faults": keyring.faults(TRIGGER),
             "expires": expiry.view(),
         },
+        fault=lambda: store.fault,
+        may_ask=asker.may_ask,
         rules=given.rules(settings),
         rekeyed=partial(expiry.look_at, "keys"),
         admin_uids=frozenset(settings.operators.socket_users),
+        beat=herald.beat,
     )
     app = build_app(context)
     server = HttpServer(app, settings.http.host, settings.http.port, settings.http.max_connections)
@@ -157,6 +180,7 @@ def wire(
         conductor,
         gatekeeper,
         joining,
+        pruner,
         sealer,
         dispatcher,
         herald,
@@ -167,6 +191,7 @@ def wire(
         server,
         socket,
         hearing,
+        jumps,
     )
 
 

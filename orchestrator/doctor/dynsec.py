@@ -21,9 +21,12 @@ from orchestrator.wire.topics import Channel
 
 DAEMON = "ota-orchestrator"
 WITNESS = "ota-doctor"
+BRIDGE = "ota-bridge"
 ITERATIONS = 101
 """Of PBKDF2, as mosquitto does it. It is little: passwords of devices must be random, not chosen."""
 _SALT_BYTES = 12
+
+_OURS = (DAEMON, WITNESS, BRIDGE)
 
 Json = dict[str, Any]
 
@@ -32,8 +35,9 @@ def document(logins: Iterable[Login], salt: Callable[[int], bytes] = os.urandom)
     """Return the plugin's document.
 
     Args:
-        logins: the daemon (`ota-orchestrator`), the witness of the doctor (`ota-doctor`) where it is wanted, and the
-            devices; a login without a password comes in by its certificate.
+        logins: the daemon (`ota-orchestrator`), the witness of the doctor (`ota-doctor`) and the bridge between two
+            brokers (`ota-bridge`) where they are wanted, and the devices; a login without a password comes in by its
+            certificate.
         salt: source of random bytes.
 
     Raises:
@@ -48,7 +52,8 @@ def document(logins: Iterable[Login], salt: Callable[[int], bytes] = os.urandom)
         known[login.name] = login
     if DAEMON not in known:
         raise RequestError(f"the login {DAEMON} of the daemon is missing; add it", code="no_daemon_login")
-    devices = [name for name in known if name not in (DAEMON, WITNESS)]
+    devices = [name for name in known if name not in _OURS]
+    bridges = [_bridge_role()] if BRIDGE in known else []
     return {
         "defaultACLAccess": {
             "publishClientSend": False,
@@ -58,12 +63,12 @@ def document(logins: Iterable[Login], salt: Callable[[int], bytes] = os.urandom)
         },
         "clients": [_client(login, salt) for login in known.values()],
         "groups": [],
-        "roles": [_daemon_role(), _witness_role(), _common_role(), *map(_device_role, devices)],
+        "roles": [_daemon_role(), _witness_role(), *bridges, _common_role(), *map(_device_role, devices)],
     }
 
 
 def _client(login: Login, salt: Callable[[int], bytes]) -> Json:
-    roles = [login.name] if login.name in (DAEMON, WITNESS) else ["device", f"device-{login.name}"]
+    roles = [login.name] if login.name in _OURS else ["device", f"device-{login.name}"]
     client: Json = {
         "username": login.name,
         "clientid": login.name,
@@ -88,6 +93,10 @@ def _witness_role() -> Json:
     # It joins a group of its own, to see whether a device can join as well.
     shared = f"$share/{WITNESS}/{topics.uplink('+', Channel.REPORT)}"
     return {**role, "acls": [*role["acls"], _allow("subscribeLiteral", shared)]}
+
+
+def _bridge_role() -> Json:
+    return _role(BRIDGE, says=[topics.EVERYTHING], hears=[topics.EVERYTHING])
 
 
 def _common_role() -> Json:

@@ -16,7 +16,8 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, TypeVar
 
 import structlog
 
@@ -25,12 +26,15 @@ from orchestrator.errors import (
     ForbiddenError,
     NotFoundError,
     OrchestratorError,
+    PayloadError,
     RequestError,
     TrustError,
     UnavailableError,
 )
+from orchestrator.images import FORMATS, Intake, as_declared
 from orchestrator.ports import ArtifactSource, Found, Locator
 from orchestrator.verifier import ARTIFACT, MAX_TOKEN_BYTES, PublicKey, Refused, open_token
+from orchestrator.wire import endpoints
 from orchestrator.wire.token import encode64
 
 SUFFIX: Final = ".statement"
@@ -40,6 +44,9 @@ Progress = Callable[[int, int], None]
 # What may be mended at the source without a new object; everything else is a refusal of this object.
 _LATER: Final = (UnavailableError, ForbiddenError, NotFoundError)
 _log = structlog.get_logger(__name__)
+_Result = TypeVar("_Result")
+_SHOWN = 4
+"""Faults of an image that a refusal tells; the first one is mostly the reason for the others."""
 
 
 async def examine(
@@ -48,6 +55,7 @@ async def examine(
     keys: Mapping[str, PublicKey],
     *,
     limit_bytes: int,
+    deployment: str,
     progress: Progress | None = None,
     clock: Callable[[], float] = time.time,
 ) -> Artifact:
@@ -58,6 +66,7 @@ async def examine(
         uri: the artifact; its statement is `<uri>.statement` beside it.
         keys: public keys by `kid`.
         limit_bytes: largest artifact that is read.
+        deployment: whose endpoints may be imported.
         progress: called after each piece with bytes received and bytes expected.
         clock: present time in epoch seconds.
 
@@ -67,14 +76,21 @@ async def examine(
     Raises:
         TrustError: `unsigned`, `bad_statement`, `expired_statement`, `too_large`, `size_mismatch`,
             `hash_mismatch` or `changed`.
-        RequestError: `unsupported_format`; the statement declares a delta.
+        RequestError: `unsupported_format`; the statement declares a delta. `bad_image`; it is not an image of the
+            format that the statement declares, or has a fault by its rules. `bad_endpoints`; it is no document of
+            endpoints although it is stated as one, or the other way round.
         OrchestratorError: whatever the source raises.
     """
     token = await _read_statement(source, uri)
     claims = _open_statement(token, uri, keys, clock())
     found = await source.stat(uri)
+    _check_kind(uri, claims)
     _check_size(found, claims["size"], limit_bytes)
-    await _check_bytes(source, found.locator, claims, progress)
+    with Intake(claims["fmt"]) as intake:
+        begin = await _check_bytes(source, found.locator, claims, progress, intake)
+        await _check_image(uri, claims["fmt"], intake)
+    if claims["comp"] == endpoints.COMPONENT:
+        _check_endpoints(uri, begin, deployment)
     return _artifact(claims, token, found.locator)
 
 
@@ -102,6 +118,7 @@ class Importer:
         keys: returns the public keys of now, by `kid`.
         registry: what is stored.
         limit_bytes: largest artifact that is read.
+        deployment: whose endpoints may be imported.
         clock: present time in epoch seconds.
         chance: number within 0 and 1 that scatters pauses.
     """
@@ -113,6 +130,7 @@ class Importer:
         registry: Registry,
         *,
         limit_bytes: int,
+        deployment: str,
         clock: Callable[[], float] = time.time,
         chance: Callable[[], float] = random.random,
     ) -> None:
@@ -120,6 +138,7 @@ class Importer:
         self._keys = keys
         self._registry = registry
         self._limit_bytes = limit_bytes
+        self._deployment = deployment
         self._clock = clock
         self._chance = chance
         self._turn = asyncio.Lock()
@@ -132,7 +151,13 @@ class Importer:
             TrustError: `rel_reused`; the release counter is taken by another image.
         """
         artifact = await examine(
-            self._source(uri), uri, self._keys(), limit_bytes=self._limit_bytes, progress=progress, clock=self._clock
+            self._source(uri),
+            uri,
+            self._keys(),
+            limit_bytes=self._limit_bytes,
+            deployment=self._deployment,
+            progress=progress,
+            clock=self._clock,
         )
         new = await self._registry.register(artifact, actor)
         _log.info("artifact.imported", uri=uri, name=artifact.name, version=artifact.version, rel=artifact.rel, new=new)
@@ -283,13 +308,16 @@ def _check_size(found: Found, declared_bytes: int, limit_bytes: int) -> None:
 
 
 async def _check_bytes(
-    source: ArtifactSource, locator: Locator, claims: Mapping[str, Any], progress: Progress | None
-) -> None:
-    hasher, received, expected = hashlib.sha256(), 0, claims["size"]
+    source: ArtifactSource, locator: Locator, claims: Mapping[str, Any], progress: Progress | None, intake: Intake
+) -> bytes:
+    """Check every byte and pass it on to `intake`; returns the first ones, one more than endpoints may have."""
+    hasher, received, expected, begin = hashlib.sha256(), 0, claims["size"], b""
     async for chunk in source.read(locator, limit_bytes=expected):
         # A megabyte takes a few milliseconds: too long for the loop that reports run on.
         await asyncio.to_thread(hasher.update, chunk)
+        await _set_aside(locator.uri, partial(intake.take, chunk))
         received += len(chunk)
+        begin += chunk[: endpoints.MAX_DOCUMENT_BYTES + 1 - len(begin)]
         if progress is not None:
             progress(received, expected)
     if received != expected:
@@ -300,6 +328,46 @@ async def _check_bytes(
             f"the bytes of {locator.uri} are not those that were signed (SHA-256 differs); upload the signed file again"
         )
         raise TrustError(text, code="hash_mismatch")
+    return begin
+
+
+async def _check_image(uri: str, declared: str, intake: Intake) -> None:
+    """Refuse an image that is not what its statement declares, or is not whole; warn where it declares nothing."""
+    findings = await _set_aside(uri, intake.findings)
+    if findings is None:
+        return
+    faults = [*findings.faults, *as_declared(findings, declared)]
+    if faults and declared in FORMATS:
+        text = f"{uri} is no {declared} image that devices should get: {' / '.join(map(str, faults[:_SHOWN]))}"
+        raise RequestError(text, code="bad_image")
+    for fault in (*faults, *findings.warnings):
+        _log.warning("artifact.doubtful", uri=uri, format=findings.format, code=fault.code, reason=str(fault))
+
+
+async def _set_aside(uri: str, work: Callable[[], _Result]) -> _Result:
+    try:
+        return await asyncio.to_thread(work)
+    except OSError as error:
+        text = f"{uri} cannot be set aside to look at it: {error.strerror}; make room in the temporary folder"
+        raise UnavailableError(text) from None
+
+
+def _check_kind(uri: str, claims: Mapping[str, Any]) -> None:
+    """Refuse what devices would take for endpoints by its component and not by its format, or the other way round."""
+    if (claims["comp"] == endpoints.COMPONENT) != (claims["fmt"] == endpoints.FORMAT):
+        wanted = f"--comp {endpoints.COMPONENT} --format {endpoints.FORMAT}"
+        text = (
+            f"{uri} is stated as component {claims['comp']} in format {claims['fmt']}; endpoints are signed with both "
+        )
+        raise RequestError(text + f"`{wanted}`, firmware with neither", code="bad_endpoints")
+
+
+def _check_endpoints(uri: str, document: bytes, deployment: str) -> None:
+    try:
+        endpoints.decode_endpoints(document, deployment)
+    except PayloadError as error:
+        text = f"{uri} is no document of endpoints ({error.code}): {error.message}; make one with `ota endpoints make`"
+        raise RequestError(text, code="bad_endpoints") from None
 
 
 def _artifact(claims: Mapping[str, Any], token: bytes, locator: Locator) -> Artifact:

@@ -13,8 +13,9 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from orchestrator.core.model import Deadlines, Delivery, HaltRule, Plan, StagePlan, Urgency
+from orchestrator.core.model import Deadlines, Delivery, EvidenceRule, HaltRule, Plan, StagePlan, Urgency
 from orchestrator.core.targeting.advisory import MAX_ADVISORIES, Severity
+from orchestrator.core.targeting.cohort import MAX_STRATA
 from orchestrator.plans import quantities
 from orchestrator.plans.gates import GateBody, HealthBody
 from orchestrator.plans.pace import (
@@ -131,6 +132,32 @@ class HaltBody(Section):
         return HaltRule(**self.model_dump())
 
 
+class EvidenceBody(Section):
+    """Whose word lets a stage pass (docs/gates.md)."""
+
+    registered: Annotated[
+        Soak,
+        Field(
+            description="A device that registered less than this before the start is taken by the last stage only, so "
+            "that it is evidence for no other device; 0s takes it like all others."
+        ),
+    ] = 0.0
+    strata: Annotated[
+        int,
+        Field(
+            strict=True,
+            ge=0,
+            le=MAX_STRATA,
+            description="So many values of what the plan stratifies by, or hardware models, must be healthy by "
+            "themselves before a stage passes, all if there are fewer; 0 for none.",
+        ),
+    ] = 0
+
+    def to_core(self) -> EvidenceRule:
+        """Return the rule for the core."""
+        return EvidenceRule(self.registered, self.strata)
+
+
 class DeadlinesBody(Section):
     """How long a device may take for each phase."""
 
@@ -228,6 +255,7 @@ class PlanBody(Section):
         QuarantineBody, Field(description="When a device is left out of all rollouts until a person lets it back.")
     ] = QuarantineBody()
     halt: Annotated[HaltBody, Field(description="When evidence halts the rollout.")] = HaltBody()
+    evidence: Annotated[EvidenceBody, Field(description="Whose word lets a stage pass.")] = EvidenceBody()
     deadlines: Annotated[DeadlinesBody, Field(description="How long a device may take for each phase of it.")] = (
         DeadlinesBody()
     )
@@ -285,6 +313,7 @@ class PlanBody(Section):
             consent=self.consent.to_core(),
             retry=to_retries(self.retry, self.quarantine),
             halt=self.halt.to_core(),
+            evidence=self.evidence.to_core(),
             deadlines=self.deadlines.to_core(),
             confidence=self.confidence,
             resolved_share=self.resolved_share,

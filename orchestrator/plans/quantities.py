@@ -22,6 +22,7 @@ LARGEST = 2**53 - 1
 """Largest whole number that every reader of JSON keeps exactly."""
 
 PPM = 1_000_000
+MILLIONTHS = r"([1-9][0-9]{0,5})ppm"
 ABOVE_NOTHING = r"(?!0{1,3}(\.0{1,4})?%$)"
 UNDER_A_WHOLE = r"0?[0-9]{1,2}(\.[0-9]{1,4})?%"
 AT_MOST_ALL = rf"({UNDER_A_WHOLE}|100(\.0{{1,4}})?%)"
@@ -92,7 +93,7 @@ class Identifier:
 
 @dataclass(frozen=True, slots=True)
 class StageSize:
-    """How many devices a stage takes: a number, a share of the cohort, or the rest."""
+    """How many devices a stage takes: a number, a share or millionths of the cohort, or the rest."""
 
     def read(self, value: object) -> StagePlan:
         """Return a stage of that size.
@@ -108,8 +109,11 @@ class StageSize:
             return StagePlan(SizeKind.COUNT, value)
         if isinstance(value, str) and re.fullmatch(f"{ABOVE_NOTHING}{AT_MOST_ALL}", value):
             return StagePlan(SizeKind.PPM, round(parse_share(value) * PPM))
+        if isinstance(value, str) and (millionths := re.fullmatch(MILLIONTHS, value)):
+            return StagePlan(SizeKind.PPM, int(millionths[1]))
         raise ValueError(
-            f'{shown(value)} is not a stage size; write a number of devices, a share such as "5%", or "rest"'
+            f"{shown(value)} is not a stage size; "
+            'write a number of devices, a share such as "5%" or "250ppm", or "rest"'
         )
 
     def __get_pydantic_core_schema__(self, _: Any, __: GetCoreSchemaHandler) -> CoreSchema:
@@ -119,10 +123,10 @@ class StageSize:
         return {
             "anyOf": [
                 {"type": "integer", "minimum": 1, "maximum": LARGEST},
-                {"type": "string", "pattern": f"^{ABOVE_NOTHING}{AT_MOST_ALL}$"},
+                {"type": "string", "pattern": f"^({ABOVE_NOTHING}{AT_MOST_ALL}|{MILLIONTHS})$"},
                 {"const": "rest"},
             ],
-            "examples": [10, "5%", "rest"],
+            "examples": [10, "5%", "250ppm", "rest"],
         }
 
 

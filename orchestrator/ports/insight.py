@@ -56,6 +56,10 @@ class Insight(Protocol):
         """Return these devices in the order of their identifiers, from after `after`."""
         ...
 
+    def count_endpoints(self) -> dict[int | None, int]:
+        """Count devices by the release counter of the endpoints that they go by; None for those that do not say."""
+        ...
+
     def milestones(self, rollout_id: int, what: Milestone, since: float, width_s: int) -> dict[int, int]:
         """Return how many devices of a rollout came to a milestone, by the number of the span of time after `since`."""
         ...

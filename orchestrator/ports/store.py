@@ -59,6 +59,10 @@ class Registry(Protocol):
         """Store which release devices run, as their reports prove."""
         ...
 
+    def mark_moved(self, reports: Iterable[Report], now: float) -> None:
+        """Store by which endpoints devices go, as their reports about a move prove."""
+        ...
+
     def device(self, device_id: str) -> Device | None:
         """Return a device."""
         ...
@@ -255,8 +259,8 @@ class Updates(Protocol):
         """Return the updates of a rollout that are in one of these states."""
         ...
 
-    def refusals(self, rollout_id: int) -> Counter[str]:
-        """Return how many devices of a rollout have refused it, by their reason."""
+    def codes(self, rollout_id: int, states: Iterable[UpdateState]) -> Counter[str]:
+        """Return how many updates of a rollout are in one of these states, by the code that they are there for."""
         ...
 
     def updates_of(self, device_ids: Iterable[str], states: Iterable[UpdateState] = ()) -> list[Update]:
@@ -332,6 +336,28 @@ class Outbox(Protocol):
         ...
 
 
+class Pruning(Protocol):
+    """What is deleted once nobody needs it any more."""
+
+    def touch(self) -> None:
+        """Write what means nothing, to see whether anything can be written."""
+        ...
+
+    def forget_updates(self, before: float, now: float, limit: int) -> int:
+        """Delete up to `limit` updates of rollouts that were over before a time, with all that was said of them.
+
+        Who is on its way, or may still act on a trigger, stays.
+
+        Returns:
+            How many were deleted; fewer than the limit once none is left.
+        """
+        ...
+
+    def forget_facts(self, before: float, limit: int) -> int:
+        """Delete up to `limit` kept facts that ceased to hold until a time; returns how many."""
+        ...
+
+
 class Tx(
     Registry,
     Catalogue,
@@ -344,6 +370,7 @@ class Tx(
     AuditLog,
     Surroundings,
     Insight,
+    Pruning,
     Protocol,
 ):
     """Everything that can be read and written within one transaction."""

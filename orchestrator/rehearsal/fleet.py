@@ -25,6 +25,10 @@ DIES: tuple[FactKind, ...] = _BEGINS
 ABSENT: tuple[FactKind, ...] = ()
 
 
+GOLDEN = (math.sqrt(5) - 1) / 2
+"""Multiples of this are spread evenly over the whole, in step with no other share."""
+
+
 @dataclass(frozen=True, slots=True)
 class Spread:
     """A duration that differs from device to device: log-normal, so that a few take much longer.
@@ -54,6 +58,7 @@ class Fleet:
         liars: share of devices that say they are healthy whatever happened.
         offline: share of devices that never connect.
         grouped: share of devices of each model that is in the groups with a stage of their own.
+        late: share of devices that registered when the run began.
         poll_s: time between two polls, where the plan delivers by poll.
         push: from the trigger to the acceptance, where it is pushed.
         download: from the acceptance to the verified download.
@@ -69,6 +74,7 @@ class Fleet:
     liars: float = 0.0
     offline: float = 0.0
     grouped: float = 0.1
+    late: float = 0.0
     poll_s: float = 3_600.0
     push: Spread = Spread(2.0, 1.0)
     download: Spread = Spread(120.0, 0.7)
@@ -84,6 +90,10 @@ class Fleet:
     def is_grouped(self, place: int) -> bool:
         """Say whether a device is in the groups, by its place among those of its model."""
         return math.floor((place + 1) * self.grouped) > math.floor(place * self.grouped)
+
+    def is_late(self, place: int) -> bool:
+        """Say whether a device registered late, by its place among those of its model; groups and strata are mixed."""
+        return math.fmod((place + 1) * GOLDEN, 1.0) < self.late
 
 
 class Character(NamedTuple):

@@ -40,6 +40,9 @@ RUNS_PER_SEED = 2**32
 WRONG_COUNT, WRONG_SHARE = 100, 0.05
 """A bad build that is offered to more devices than both of these has been advanced wrongly."""
 
+LONG_AGO = -1e9
+"""When devices registered that are late for no plan: some 30 years before the run."""
+
 _ENDS = frozenset({Phase.DONE, Phase.HALTED, Phase.INCONCLUSIVE})
 _WITHOUT_CEILING = Ceiling(share=1.0)
 
@@ -147,7 +150,7 @@ def registry(fleet: Fleet, stratify: str = "", groups: tuple[str, ...] = ()) -> 
             groups=groups if fleet.is_grouped(at // len(models)) else (),
             version="1.0.0",
             rel=REL - 1,
-            registered_at=0.0,
+            registered_at=0.0 if fleet.is_late(at // len(models)) else LONG_AGO,
             seen_at=None,
             online=None,
             site=models[at % len(models)],
@@ -182,7 +185,7 @@ class Run:
         self._polls = scenario.plan.delivery is Delivery.POLL
         groups = sorted({stage.group for stage in scenario.plan.stages if stage.group})
         devices = registry(scenario.fleet, scenario.plan.stratify, tuple(groups))
-        ranked = cohort.members(secret_of(scenario, number), devices, scenario.plan)
+        ranked = cohort.members(secret_of(scenario, number), devices, scenario.plan, self.now)
         self._waiting = sorted(ranked, key=attrgetter("rank"))
         self._chance = Random(f"rehearsal {scenario.seed} {number}")
         self._units: list[_Unit] = []
@@ -271,13 +274,14 @@ class Run:
         plan = self._scenario.plan
         queue = cohort.Queue(evidence.opened_by_stratum(self.ledger.tallies) if plan.stratify else None)
         queue.add(self._waiting)
-        cut = queue.cut(count, plan.stages[self.ledger.current.stage].group)
+        group = plan.stages[self.ledger.current.stage].group
+        cut = queue.cut(count, group, late=self.ledger.current.is_in_last_stage)
         found = [member for member in self._waiting if cut.takes(member)]
         self._waiting = [member for member in self._waiting if not cut.takes(member)]
         for start in range(0, len(found), CHUNK):
             self._open_piece(found[start : start + CHUNK])
         if cut.count < count:
-            note_exhausted(self._tx, self.ledger.current)
+            note_exhausted(self._tx, self.ledger.current, queue.left(group), self.now)
 
     def _open_piece(self, members: list[Member]) -> None:
         open_piece(self._tx, self.ledger.current, members, self.now)

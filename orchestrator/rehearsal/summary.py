@@ -69,6 +69,7 @@ def summarise(scenario: Scenario, outcomes: Sequence[Outcome]) -> dict[str, Any]
         "lost_share": fleet.lost_share,
         "liars": fleet.liars,
         "offline": fleet.offline,
+        "late": fleet.late,
         "tolerated": scenario.plan.halt.tolerated,
         **_named("halt", share(len(halted), runs)),
         **_named("completed", share(len(done), runs)),

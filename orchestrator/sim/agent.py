@@ -13,9 +13,10 @@ from collections.abc import Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import httpx2
+from msgspec import structs
 
 from orchestrator.sim.credentials import Credential
 from orchestrator.sim.device import step
@@ -73,7 +74,9 @@ class Agent:
         unit: the device as it is now.
         outbox: reports not yet acknowledged.
         hello: what it says when it connects, None before the first boot.
+        ups: how often it came up, or began to go by other addresses; each time it connects anew.
         powered: whether it has power.
+        misses: how often no HTTP server answered; each time the next one is asked.
         connected: whether its MQTT session is open; kept by `push`.
         credential: what it logs in with.
         links: what it shares with the fleet.
@@ -85,6 +88,8 @@ class Agent:
         self.links = links
         self.outbox = Outbox(unit.profile)
         self.hello: Hello | None = None
+        self.ups = 0
+        self.misses = 0
         self.powered = False
         self.connected = False
         self._changed = asyncio.Event()
@@ -118,6 +123,30 @@ class Agent:
             self._perform(effect)
         self.stir()
 
+    def greeting(self) -> Hello | None:
+        """Return the hello of its last boot with its condition as it is now, None before the first boot."""
+        return None if self.hello is None else structs.replace(self.hello, facts=self.unit.facts(self.links.clock()))
+
+    def choices(self, kind: Literal["mqtt", "http"]) -> tuple[str, ...] | None:
+        """Return the addresses that its document names and its network reaches, None if it goes by the first ones."""
+        named = self.unit.way.endpoints
+        if named is None:
+            return None
+        return () if self.unit.profile.has("unreachable") else getattr(named, kind)
+
+    @property
+    def servers(self) -> tuple[str, ...]:
+        """Origins of the HTTP side, the one to ask now first."""
+        named = self.choices("http")
+        origins = named if named is not None else (self.links.server,)
+        turned = self.misses % max(1, len(origins))
+        return origins[turned:] + origins[:turned]
+
+    def lose_server(self) -> None:
+        """Ask the next server from now on: this one did not answer."""
+        self.misses += 1
+        self.observe("link_lost", code="server_unreachable")
+
     def observe(self, event: str, *, code: str = "", att: str = "", parcel: Parcel | None = None) -> None:
         """Tell the observer."""
         self.links.observe(self.device, event, code=code, att=att, parcel=parcel)
@@ -142,6 +171,7 @@ class Agent:
                 self.observe(event, code=code, att=att)
             case Up(hello):
                 self.hello, self.powered = hello, True
+                self.ups += 1
             case Down(sudden):
                 self.powered = False
                 if sudden:
@@ -169,6 +199,7 @@ class Agent:
 
     async def _fetch(self, wish: Fetch) -> None:
         try:
+            self._downloader.homes = self.servers
             async with self.links.permits, aclosing(self._downloader.fetch(wish, self.unit.identity)) as parts:
                 async for part in parts:
                     self.feed(part)

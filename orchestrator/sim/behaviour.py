@@ -17,6 +17,8 @@ import msgspec
 
 from orchestrator import strict_yaml
 from orchestrator.errors import ConfigError
+from orchestrator.wire.endpoints import COMPONENT as ENDPOINTS
+from orchestrator.wire.report import MAX_METRICS, METRIC
 from orchestrator.wire.topics import is_identifier
 
 MAX_DEVICES = 20_000
@@ -27,6 +29,9 @@ Weight = Annotated[float, msgspec.Meta(ge=0)]
 Percent = Annotated[int, msgspec.Meta(ge=0, le=100)]
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=86_400)]
 Channel = Literal["push", "poll", "both"]
+LinkName = Literal["wifi", "ethernet", "cellular"]
+Number = Annotated[float, msgspec.Meta(ge=-1e12, le=1e12)]
+MetricName = Annotated[str, msgspec.Meta(pattern=METRIC)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +59,21 @@ class Behaviour:
         duplicate_share: devices that send each report twice.
         reorder_share: devices whose reports overtake each other.
         replay_share: devices that send reports retained, and their first one again on each connection.
+        unreachable_share: devices whose network does not reach the addresses that they are moved to.
         battery_pct: range of battery levels.
         least_battery_pct: charge below which a device refuses to begin.
+        charging_share: devices on external power.
+        metered_share: devices whose traffic is paid for by volume.
+        links: `wifi`, `ethernet` or `cellular` -> its part of the fleet.
+        free_bytes: room where a download is kept; 0 where nobody knows it.
+        metrics: what devices measure of themselves: name -> mean, and how far a device may be from it.
+        bad_metrics: name -> what a bad image adds to it on every device that runs it.
         slot_bytes: size of a slot, of which an image takes at most nine tenths; 0 where nobody knows it.
         download_s: range of the shortest time a download takes.
         install_s: range of the time to write and check an image.
         reboot_s: range of the time without power or link.
         selftest_s: range of the time from boot to confirmation or crash.
+        trial_s: how long new addresses are tried before the device goes back to the old ones.
         poll_s: time between two polls.
     """
 
@@ -84,13 +97,23 @@ class Behaviour:
     duplicate_share: Share = 0.0
     reorder_share: Share = 0.0
     replay_share: Share = 0.0
+    unreachable_share: Share = 0.0
     battery_pct: tuple[Percent, Percent] = (40, 100)
     least_battery_pct: Percent = 0
+    charging_share: Share = 0.0
+    metered_share: Share = 0.0
+    links: dict[LinkName, Weight] = field(default_factory=lambda: {"wifi": 1.0})
+    free_bytes: Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)] = 0
+    metrics: Annotated[dict[MetricName, tuple[Number, Weight]], msgspec.Meta(max_length=MAX_METRICS)] = field(
+        default_factory=dict
+    )
+    bad_metrics: dict[str, Number] = field(default_factory=dict)
     slot_bytes: Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)] = 0
     download_s: tuple[Seconds, Seconds] = (2.0, 8.0)
     install_s: tuple[Seconds, Seconds] = (1.0, 4.0)
     reboot_s: tuple[Seconds, Seconds] = (2.0, 5.0)
     selftest_s: tuple[Seconds, Seconds] = (5.0, 15.0)
+    trial_s: Seconds = 300.0
     poll_s: Annotated[float, msgspec.Meta(ge=1, le=604_800)] = 60.0
 
     def device_ids(self) -> list[str]:
@@ -146,9 +169,15 @@ def _contradictions(behaviour: Behaviour, taken: dict[str, Any]) -> list[str]:
     ]
     faults += [
         f"{name}: at least one part must be above zero"
-        for name in ("models", "channels")
+        for name in ("models", "channels", "links")
         if sum(getattr(behaviour, name).values()) <= 0
     ]
+    unknown = [name for name in behaviour.bad_metrics if name not in behaviour.metrics]
+    faults += [f"bad_metrics: {name!r} is none of the metrics; list it there as well" for name in unknown]
+    if behaviour.component == ENDPOINTS:
+        faults.append(
+            f"component: {ENDPOINTS} is what devices keep their addresses in; give what they run another name"
+        )
     words = [*behaviour.models, *behaviour.groups, behaviour.component]
     faults += [f"{word!r}: not an identifier ([a-z0-9][a-z0-9._-]*)" for word in words if not is_identifier(word)]
     if "id_pattern" in taken and not _makes_identifiers(behaviour.id_pattern):

@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+from orchestrator.sim import condition, moving
 from orchestrator.sim.draw import draw
 from orchestrator.sim.events import (
     Beat,
@@ -29,6 +30,7 @@ from orchestrator.sim.events import (
     Opened,
     PowerCut,
     PowerOn,
+    Reached,
     StopFetch,
     Tick,
     Up,
@@ -38,13 +40,16 @@ from orchestrator.sim.slots import SlotState
 from orchestrator.sim.turn import Turn
 from orchestrator.sim.unit import Phase, Unit
 from orchestrator.verifier import Keyset, Refused, Verdict, take_beat, take_keyset, verify
-from orchestrator.wire.report import Kind, Report
+from orchestrator.wire.endpoints import COMPONENT as ENDPOINTS
+from orchestrator.wire.endpoints import MAX_DOCUMENT_BYTES
+from orchestrator.wire.report import Kind
 
 MAX_TRIES = 50
 LONGEST_PAUSE = 3  # the pause between two tries doubles so many times
 
 _NOT_BEGUN = (Phase.WAITING, Phase.DOWNLOADING, Phase.DOWNLOADED)
-_POWERED = (Phase.IDLE, *_NOT_BEGUN, Phase.INSTALLING, Phase.TESTING)
+_BUSY = (Phase.INSTALLING, Phase.TESTING, Phase.TRYING, Phase.RETURNING)
+_POWERED = (Phase.IDLE, *_NOT_BEGUN, *_BUSY)
 
 
 def step(unit: Unit, event: Event, now: float) -> tuple[Unit, tuple[Effect, ...]]:
@@ -70,13 +75,16 @@ def step(unit: Unit, event: Event, now: float) -> tuple[Unit, tuple[Effect, ...]
 def _boot(turn: Turn, _: Event) -> None:
     flash = replace(turn.flash, slots=turn.flash.slots.boot(), boots=turn.flash.boots + 1)
     profile = turn.unit.profile
-    turn.unit = Unit(profile, flash, Phase.IDLE, boot=f"{profile.run}-{flash.boots}")
+    turn.unit = Unit(profile, flash, Phase.IDLE, boot=f"{profile.run}-{flash.boots}", booted_at=turn.now)
     installed = flash.attempt is not None and flash.attempt.installed
+    if installed and turn.attempt.moves:
+        moving.give_up(turn)
+        return
     if installed and profile.has("silent"):
         turn.note("silent", att=turn.attempt.att)
         turn.enter(Phase.SILENT)
         return
-    turn.effects.append(Up(turn.unit.hello))
+    turn.effects.append(Up(turn.unit.hello(turn.now)))
     if installed and flash.slots.running.state is SlotState.PENDING_VERIFY:
         turn.say(Kind.RUNNING)
         turn.enter(Phase.TESTING, profile.pace.selftest_s)
@@ -120,12 +128,12 @@ def _command(turn: Turn, event: Command) -> None:
     if verdict.kind == "recall":
         _recall(turn, verdict)
     elif verdict.kind == "refresh":
-        turn.keep(component=verdict.component)
+        turn.hold(verdict.component)
         turn.note("refreshed", att=verdict.claims["att"])
         turn.repeat(verdict.claims["att"])
-    elif turn.unit.phase in (Phase.INSTALLING, Phase.TESTING):
+    elif turn.unit.phase in _BUSY:
         _refuse(turn, "busy", verdict.claims)
-    elif code := _unfit(turn, verdict.claims["size"]):
+    elif code := _unfit(turn, verdict.claims):
         _refuse(turn, code, verdict.claims)
     else:
         _accept(turn, verdict)
@@ -141,7 +149,9 @@ def _take_keys(turn: Turn, event: NewKeys) -> None:
     if turn.flash.attempt is not None and turn.unit.phase in _NOT_BEGUN:
         _give_up(turn, code="new_keys")  # whoever signed it may be the one who was revoked
     keyset = Keyset(after.iss, after.ep, dict(after.keys), after.need_root, after.need_cosign)
-    turn.keep(keyset=keyset, component=after.components[turn.flash.component.name])
+    turn.keep(keyset=keyset)
+    for component in after.components.values():
+        turn.hold(component)
     turn.keep(floor=after.floor, beat_iat=after.beat_iat)
     turn.note("rekeyed")
 
@@ -156,26 +166,27 @@ def _refuse(turn: Turn, code: str, claims: Mapping[str, Any]) -> None:
     # Without claims the bytes were not authentic, or not for us: nothing in them may name an attempt.
     turn.note("refused", code, claims.get("att", ""))
     if claims:
-        turn.report(Kind.REFUSED, claims["att"], claims["seq"], code=code, facts=turn.unit.facts)
+        said = {"code": code, "facts": turn.unit.facts(turn.now), "rel": turn.unit.release(claims["comp"])}
+        turn.report(Kind.REFUSED, claims["att"], claims["seq"], **said)
 
 
-def _unfit(turn: Turn, size_bytes: int) -> str:
+def _unfit(turn: Turn, claims: Mapping[str, Any]) -> str:
     """Return why the device cannot begin now, whatever it told the daemon before; "" if it can."""
-    profile = turn.unit.profile
-    behaviour = profile.behaviour
-    if behaviour.slot_bytes and size_bytes > behaviour.slot_bytes * 9 // 10:
+    if claims["comp"] == ENDPOINTS and claims["size"] > MAX_DOCUMENT_BYTES:
         return "too_large"
-    return "low_battery" if profile.battery < behaviour.least_battery_pct else ""
+    least_pct = turn.unit.profile.behaviour.least_battery_pct
+    return condition.unfit(turn.unit.facts(turn.now), claims.get("pol", {}), claims["size"], least_pct)
 
 
 def _accept(turn: Turn, verdict: Verdict) -> None:
     if turn.flash.attempt is not None:
         turn.note("superseded", att=turn.attempt.att)
         _give_up(turn, code="superseded")
-    turn.keep(component=verdict.component, attempt=Attempt.of(verdict.claims, turn.now))
+    turn.hold(verdict.component)
+    turn.keep(attempt=Attempt.of(verdict.claims, turn.now))
     turn.note("accepted", att=turn.attempt.att)
     turn.say(Kind.ACCEPTED)
-    if turn.attempt.sha256 == turn.unit.running.sha256:
+    if turn.attempt.sha256 == verdict.component.sha256:
         _confirmed(turn)
         return
     profile = turn.unit.profile
@@ -192,29 +203,26 @@ def _give_up(turn: Turn, **fields: Any) -> None:
 
 def _recall(turn: Turn, verdict: Verdict) -> None:
     att, seq = verdict.claims["att"], verdict.claims["seq"]
-    component = turn.flash.component
+    component = turn.flash.components[verdict.component.name]
     open_att = turn.flash.attempt.att if turn.flash.attempt is not None else ""
+    rel = turn.unit.release(component.name)
     if att == open_att and turn.unit.phase in _NOT_BEGUN:
-        turn.keep(component=verdict.component)
+        turn.hold(verdict.component)
         turn.note("recalled", att=att)
         _give_up(turn)
         return
     if att != component.att:
-        turn.keep(component=verdict.component)
+        turn.hold(verdict.component)
         turn.note("recalled", att=att)
-        turn.report(Kind.RECALLED, att, seq)
+        turn.report(Kind.RECALLED, att, seq, rel=rel)
         return
     # It was begun: the mark rises, but the attempt stays held, so that it is never begun again.
-    turn.keep(component=replace(component, seq=verdict.component.seq, recall=verdict.component.recall))
-    if att == open_att or _ended_well(turn.flash.last):
+    turn.hold(replace(component, seq=verdict.component.seq, recall=verdict.component.recall))
+    if att == open_att or turn.flash.last[component.name].kind is Kind.CONFIRMED:
         turn.note("too_late", att=att)
-        turn.report(Kind.TOO_LATE, att, seq)
+        turn.report(Kind.TOO_LATE, att, seq, rel=rel)
     else:
         turn.repeat(att)
-
-
-def _ended_well(last: Report | None) -> bool:
-    return last is not None and last.kind is Kind.CONFIRMED
 
 
 def _fetch(turn: Turn, _: Event | None = None) -> None:
@@ -222,7 +230,8 @@ def _fetch(turn: Turn, _: Event | None = None) -> None:
     if attempt.deadline_at is not None and turn.now >= attempt.deadline_at:
         _fail(turn, "download_timeout")
         return
-    turn.keep(slots=turn.flash.slots.erase())
+    if not attempt.moves:
+        turn.keep(slots=turn.flash.slots.erase())
     turn.unit = replace(turn.unit, began_at=turn.now)
     if received == attempt.size_bytes:
         _check(turn)
@@ -272,7 +281,7 @@ def _percent(turn: Turn) -> int:
 
 
 def _check(turn: Turn) -> None:
-    if turn.flash.writing.image(turn.attempt) is None:
+    if not turn.flash.writing.holds(turn.attempt):
         turn.keep(writing=Writing())
         _again(turn, "hash_mismatch", final=False)
         return
@@ -303,9 +312,15 @@ def _install(turn: Turn, _: Event) -> None:
     turn.enter(Phase.INSTALLING, turn.unit.profile.pace.install_s)
 
 
-def _reboot(turn: Turn, _: Event) -> None:
+def _begin_trial(turn: Turn, _: Event) -> None:
+    if not turn.attempt.moves:
+        _reboot(turn)
+    elif code := moving.begin(turn):
+        _fail(turn, code)
+
+
+def _reboot(turn: Turn) -> None:
     image = turn.flash.writing.image(turn.attempt)
-    assert image is not None, "only checked bytes are installed"
     turn.keep(slots=turn.flash.slots.install(image), attempt=replace(turn.attempt, installed=True), writing=Writing())
     turn.note("installed", att=turn.attempt.att)
     turn.say(Kind.INSTALLED)
@@ -313,8 +328,7 @@ def _reboot(turn: Turn, _: Event) -> None:
 
 
 def _tested(turn: Turn, _: Event) -> None:
-    profile, image = turn.unit.profile, turn.unit.running
-    if profile.has("bad") and (image.bad or image.version in profile.behaviour.bad_releases):
+    if turn.unit.profile.has("bad") and turn.unit.runs_bad:
         turn.note("crashed", att=turn.attempt.att)
         _go_down(turn, "self_test_crash", sudden=True)
         return
@@ -324,12 +338,19 @@ def _tested(turn: Turn, _: Event) -> None:
 
 def _confirmed(turn: Turn) -> None:
     attempt = turn.attempt
-    turn.keep(
-        component=replace(turn.flash.component, rel=attempt.rel, sec=attempt.sec, sha256=attempt.sha256),
-    )
+    if attempt.moves:
+        moving.keep(turn)
+        return
+    turn.hold(attempt.confirmed(turn.flash.component))
     turn.note("confirmed", att=attempt.att)
     turn.say(Kind.CONFIRMED)
     turn.close()
+
+
+def _prove(turn: Turn, event: Beat) -> None:
+    _hear_beat(turn, event)
+    if moving.proves(turn, event):
+        moving.keep(turn)
 
 
 _Handler = Callable[[Turn, Any], None]
@@ -343,10 +364,14 @@ _TABLE: dict[tuple[Phase, type[Event]], _Handler] = {
     (Phase.DOWNLOADING, Chunk): _chunk,
     (Phase.DOWNLOADING, FetchFailed): _fetch_failed,
     (Phase.DOWNLOADED, Tick): _install,
-    (Phase.INSTALLING, Tick): _reboot,
+    (Phase.INSTALLING, Tick): _begin_trial,
     (Phase.TESTING, Tick): _tested,
+    (Phase.TRYING, Tick): moving.give_up,
+    (Phase.TRYING, Reached): moving.arrive,
+    (Phase.RETURNING, Reached): moving.report_back,
     **{(phase, Command): _command for phase in _POWERED},
     **{(phase, NewKeys): _take_keys for phase in _POWERED},
     **{(phase, Beat): _hear_beat for phase in _POWERED},
     **{(phase, PowerCut): _cut for phase in _POWERED},
+    (Phase.TRYING, Beat): _prove,
 }

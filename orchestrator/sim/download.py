@@ -2,7 +2,7 @@
 
 Rules:
 - Every URL, also each that a redirect leads to, passes the verifier's `check_url` before a byte is sent there.
-- The device's token goes to its own server only, and never again once a redirect changed the host.
+- The device's token goes to its own servers only, and never again once a redirect changed the host.
 - A part is taken only if the server says that it continues the same object (`If-Range`, `Content-Range`).
 - Bytes are handed on as they come; whether they are the right ones is decided by the device.
 """
@@ -43,15 +43,18 @@ class Downloader:
     Args:
         client: shared HTTP client; it must not follow redirects by itself.
         token: the device's bearer token, or None.
-        home: origin of the device's own server, the only one that gets the token.
+        homes: origins of the device's own servers, the only ones that get the token.
+
+    Attributes:
+        homes: the same; they change when the device is moved.
     """
 
-    __slots__ = ("_client", "_etag", "_home", "_token")
+    __slots__ = ("_client", "_etag", "_token", "homes")
 
-    def __init__(self, client: httpx2.AsyncClient, token: str | None, home: str) -> None:
+    def __init__(self, client: httpx2.AsyncClient, token: str | None, *homes: str) -> None:
         self._client = client
         self._token = token
-        self._home = home
+        self.homes = homes
         self._etag = ""
 
     async def fetch(self, wish: Fetch, device: Device) -> AsyncGenerator[Opened | Chunk, None]:
@@ -81,7 +84,7 @@ class Downloader:
         raise problem
 
     async def _open(self, url: str, offset_bytes: int, device: Device) -> httpx2.Response:
-        token = self._token if _origin(url) == self._home else None
+        token = self._token if _origin(url) in self.homes else None
         for _ in range(MAX_REDIRECTS + 1):
             _check(url, device)
             request = self._client.build_request("GET", url, headers=self._headers(offset_bytes, token))

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+Dealt = TypeVar("Dealt", bound=str)
 
 
 def draw(seed: int, word: str, device: str) -> float:
@@ -27,7 +30,7 @@ def chosen(seed: int, word: str, devices: Sequence[str], share: float) -> frozen
     return frozenset(_ranked(seed, word, devices)[: round(share * len(devices))])
 
 
-def dealt(seed: int, word: str, devices: Sequence[str], shares: Mapping[str, float]) -> dict[str, str]:
+def dealt(seed: int, word: str, devices: Sequence[str], shares: Mapping[Dealt, float]) -> dict[str, Dealt]:
     """Deal one of several values to each device.
 
     Args:
@@ -41,7 +44,7 @@ def dealt(seed: int, word: str, devices: Sequence[str], shares: Mapping[str, flo
     """
     ranked = _ranked(seed, word, devices)
     whole = sum(shares.values())
-    result: dict[str, str] = {}
+    result: dict[str, Dealt] = {}
     passed = 0.0
     for value, part in shares.items():
         passed += part

@@ -43,9 +43,26 @@ class NewKeys:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """A beat arrived."""
+    """A beat arrived.
+
+    Attributes:
+        token: the signed beat.
+        way: release counter of the addresses by which it came.
+    """
 
     token: bytes
+    way: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """A connection was made.
+
+    Attributes:
+        way: release counter of the addresses by which it was made.
+    """
+
+    way: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +92,7 @@ class FetchFailed:
     final: bool
 
 
-Event = PowerOn | PowerCut | Tick | Command | NewKeys | Beat | Opened | Chunk | FetchFailed
+Event = PowerOn | PowerCut | Tick | Command | NewKeys | Beat | Reached | Opened | Chunk | FetchFailed
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +104,7 @@ class Say:
 
 @dataclass(frozen=True, slots=True)
 class Up:
-    """The device has booted: connect and say hello."""
+    """The device has booted, or goes by other addresses: connect and say hello."""
 
     hello: Hello
 
@@ -123,7 +140,8 @@ class Note:
 
     Attributes:
         event: `accepted`, `refused`, `refreshed`, `recalled`, `too_late`, `superseded`, `failed`, `installed`,
-            `crashed`, `rolled_back`, `confirmed`, `lied`, `silent`, `power_cut`, `rekeyed` or `keys_refused`.
+            `crashed`, `rolled_back`, `confirmed`, `lied`, `silent`, `power_cut`, `rekeyed`, `keys_refused`, `trying`,
+            `moved` or `moved_back`.
         code: reason code where there is one.
         att: attempt it is about, "" if none.
     """

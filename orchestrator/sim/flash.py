@@ -3,6 +3,7 @@
 Rules:
 - Whatever is not in `Flash` is gone after a reboot.
 - Bytes are hashed as they are written; an image is made of them only if size and hash are right.
+- Of a document of endpoints all bytes are kept, of an image its head: the longest document is the measure.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.sim.image import HEAD_BYTES, crashes
+from orchestrator.sim.image import crashes
 from orchestrator.sim.slots import Image, Slots
 from orchestrator.verifier import Component, Keyset
+from orchestrator.wire.endpoints import COMPONENT as ENDPOINTS
+from orchestrator.wire.endpoints import MAX_DOCUMENT_BYTES, Endpoints
 from orchestrator.wire.report import Report
 
 if TYPE_CHECKING:
@@ -29,6 +32,7 @@ class Attempt:
     """The update that a device is busy with, as its verified trigger said.
 
     Attributes:
+        component: what is updated.
         att: attempt identity.
         seq: sequence number of the trigger.
         version: version to come.
@@ -38,9 +42,10 @@ class Attempt:
         size_bytes: size of the artifact.
         urls: where to fetch it.
         deadline_at: when the download must be over, or None.
-        installed: whether the image was written and chosen for the next boot.
+        installed: whether the image was written and chosen for the next boot, or the trial of new addresses began.
     """
 
+    component: str
     att: str
     seq: int
     version: str
@@ -57,6 +62,7 @@ class Attempt:
         """Take from verified claims what a device must remember."""
         deadline_s = claims.get("pol", {}).get("dl")
         return cls(
+            component=claims["comp"],
             att=claims["att"],
             seq=claims["seq"],
             version=claims["ver"],
@@ -68,10 +74,19 @@ class Attempt:
             deadline_at=None if deadline_s is None else now + deadline_s,
         )
 
+    @property
+    def moves(self) -> bool:
+        """Whether it changes the addresses that the device goes by, and no image."""
+        return self.component == ENDPOINTS
+
+    def confirmed(self, component: Component) -> Component:
+        """Return the state of the component once what this attempt brought was confirmed."""
+        return replace(component, rel=self.rel, sec=self.sec, sha256=self.sha256)
+
 
 @dataclass(frozen=True, slots=True)
 class Writing:
-    """The part of an artifact that lies in the spare slot so far."""
+    """The part of an artifact that is there so far; an image lies in the spare slot."""
 
     received_bytes: int = 0
     head: bytes = b""
@@ -81,14 +96,31 @@ class Writing:
         """Return the writing with `data` appended; this one stays as it is."""
         sha = self.sha.copy()
         sha.update(data)
-        return Writing(self.received_bytes + len(data), (self.head + data[:HEAD_BYTES])[:HEAD_BYTES], sha)
+        room = MAX_DOCUMENT_BYTES - len(self.head)
+        return Writing(self.received_bytes + len(data), self.head + data[:room], sha)
 
-    def image(self, attempt: Attempt) -> Image | None:
-        """Return the image if these bytes are the ones that the trigger named, else None."""
+    def holds(self, attempt: Attempt) -> bool:
+        """Say whether these bytes are the ones that the trigger named."""
         digest = base64.urlsafe_b64encode(self.sha.digest()).rstrip(b"=").decode()
-        if self.received_bytes != attempt.size_bytes or digest != attempt.sha256:
-            return None
-        return Image(attempt.version, attempt.rel, digest, crashes(self.head))
+        return self.received_bytes == attempt.size_bytes and digest == attempt.sha256
+
+    def image(self, attempt: Attempt) -> Image:
+        """Return the image that these bytes are; they must be the ones that the trigger named."""
+        assert self.holds(attempt), "only checked bytes are installed"
+        return Image(attempt.version, attempt.rel, attempt.sha256, crashes(self.head))
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """The addresses that a device goes by.
+
+    Attributes:
+        rel: release counter of the document that names them, 0 for those that the device was provisioned with.
+        endpoints: what the document says, None for those.
+    """
+
+    rel: int = 0
+    endpoints: Endpoints | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +129,16 @@ class Flash:
 
     Attributes:
         slots: the two image slots.
-        component: the verifier's durable state.
+        component: the verifier's durable state of what runs.
         keyset: the keys that the device trusts now.
         floor: lowest sequence number that is still good, from the last beat.
         beat_iat: when that beat was made.
         boots: boot counter.
+        endpoints: the verifier's durable state of the addresses.
+        way: the addresses that it goes by, unless others are on trial.
         attempt: the update in progress, None if there is none.
-        writing: what is in the spare slot of its artifact.
-        last: last report about the attempt held; repeated when the trigger is repeated.
+        writing: what there is of its artifact.
+        last: component -> last report about the attempt held; repeated when the trigger is repeated.
         reset: why the device went down last.
         cut: attempt during which power was lost by the profile.
     """
@@ -115,11 +149,18 @@ class Flash:
     floor: int = 0
     beat_iat: int = 0
     boots: int = 0
+    endpoints: Component = Component(name=ENDPOINTS, rel=0, sec=0, seq=0)
+    way: Way = Way()
     attempt: Attempt | None = None
     writing: Writing = field(default_factory=Writing)
-    last: Report | None = None
+    last: Mapping[str, Report] = field(default_factory=dict)
     reset: str = ""
     cut: str = ""
+
+    @property
+    def components(self) -> dict[str, Component]:
+        """The verifier's durable state, by component."""
+        return {each.name: each for each in (self.component, self.endpoints)}
 
     def closed(self) -> Flash:
         """Return the state after the update in progress came to its end."""

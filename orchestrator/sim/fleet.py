@@ -20,7 +20,7 @@ import httpx2
 
 from orchestrator.sim.agent import Agent, Door, Links
 from orchestrator.sim.credentials import Credential
-from orchestrator.sim.poll import poll, post
+from orchestrator.sim.poll import poll, post, prove
 from orchestrator.sim.profile import Profile
 from orchestrator.sim.push import Broker, push
 from orchestrator.sim.tally import Tally
@@ -114,7 +114,7 @@ class Fleet:
         if agent.unit.profile.channel != "push":
             doors.append(poll)
         if agent.unit.profile.channel == "poll":
-            doors.append(post)
+            doors += [post, prove]
         return doors
 
     def _agent(self, profile: Profile, links: Links) -> Agent:
@@ -138,10 +138,12 @@ class Fleet:
 
     def _summary(self, duration_s: float) -> dict[str, Any]:
         versions = Counter(agent.unit.running.version for agent in self._agents)
+        moved = Counter(str(agent.unit.flash.way.rel) for agent in self._agents)
         return {
             "devices": len(self._agents),
             "offline": sum(profile.has("offline") for profile in self._profiles),
             "duration_s": round(duration_s, 1),
             **self._tally.summary(),
             "versions": dict(sorted(versions.items())),
+            "endpoints": dict(sorted(moved.items())),
         }

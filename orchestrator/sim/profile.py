@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from orchestrator.sim.behaviour import Behaviour
+from orchestrator.sim.behaviour import Behaviour, LinkName
 from orchestrator.sim.draw import chosen, dealt, draw, within
 from orchestrator.verifier import Keyset
 
-FAULTS = ("bad", "lie", "silent", "offline", "power_loss", "duplicate", "reorder", "replay")
+FAULTS = ("bad", "lie", "silent", "offline", "power_loss", "duplicate", "reorder", "replay", "unreachable")
+TRAITS = ("charging", "metered")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ class Pace:
     reboot_s: float
     selftest_s: float
     retry_s: float
+    trial_s: float
     poll_s: float
     speed: float
 
@@ -53,8 +55,10 @@ class Profile:
         device: device identifier.
         model: hardware model.
         channel: `push`, `poll` or `both`.
-        faults: which of the behaviour's faults it has, by the name before `_share`.
+        faults: which of the behaviour's faults and traits it has, by the name before `_share`.
         battery: battery in percent.
+        link: how it is connected.
+        metrics: what it measures of itself while all is well.
         pace: durations.
         run: word that differs in each run of the simulator, so that boot identifiers do.
         trust: provisioned trust.
@@ -66,13 +70,15 @@ class Profile:
     channel: str
     faults: frozenset[str]
     battery: int
+    link: LinkName
+    metrics: Mapping[str, float]
     pace: Pace
     run: str
     trust: Trust
     behaviour: Behaviour
 
     def has(self, fault: str) -> bool:
-        """Say whether the device has a fault."""
+        """Say whether the device has a fault or a trait."""
         return fault in self.faults
 
 
@@ -89,16 +95,20 @@ def cast(behaviour: Behaviour, models: Mapping[str, str | None], trust: Trust, r
         One profile per device, in the order of `models`.
     """
     devices = list(models)
-    faulty = {fault: chosen(behaviour.seed, fault, devices, getattr(behaviour, f"{fault}_share")) for fault in FAULTS}
+    words = (*FAULTS, *TRAITS)
+    having = {word: chosen(behaviour.seed, word, devices, getattr(behaviour, f"{word}_share")) for word in words}
     dealt_models = dealt(behaviour.seed, "model", devices, behaviour.models)
-    channels = dealt(behaviour.seed, "channel", devices, _plain(behaviour))
+    channels = dealt(behaviour.seed, "channel", devices, behaviour.channels)
+    links = dealt(behaviour.seed, "link", devices, behaviour.links)
     return [
         Profile(
             device=device,
             model=models[device] or dealt_models[device],
             channel=channels[device],
-            faults=frozenset(fault for fault in FAULTS if device in faulty[fault]),
+            faults=frozenset(word for word in words if device in having[word]),
             battery=round(within(behaviour.battery_pct, draw(behaviour.seed, "battery", device))),
+            link=links[device],
+            metrics=_metrics(behaviour, device),
             pace=_pace(behaviour, device),
             run=run,
             trust=trust,
@@ -108,8 +118,11 @@ def cast(behaviour: Behaviour, models: Mapping[str, str | None], trust: Trust, r
     ]
 
 
-def _plain(behaviour: Behaviour) -> dict[str, float]:
-    return {str(channel): part for channel, part in behaviour.channels.items()}
+def _metrics(behaviour: Behaviour, device: str) -> dict[str, float]:
+    return {
+        name: within((mean - spread, mean + spread), draw(behaviour.seed, f"metric {name}", device))
+        for name, (mean, spread) in behaviour.metrics.items()
+    }
 
 
 def _pace(behaviour: Behaviour, device: str) -> Pace:
@@ -122,6 +135,7 @@ def _pace(behaviour: Behaviour, device: str) -> Pace:
         reboot_s=drawn("reboot", behaviour.reboot_s),
         selftest_s=drawn("selftest", behaviour.selftest_s),
         retry_s=drawn("retry", (1.0, 3.0)),
+        trial_s=behaviour.trial_s / behaviour.speed,
         poll_s=behaviour.poll_s / behaviour.speed,
         speed=behaviour.speed,
     )

@@ -32,6 +32,9 @@ _COUNTED = (
     "too_late",
     "power_cut",
     "rekeyed",
+    "trying",
+    "moved",
+    "moved_back",
 )
 
 

@@ -13,7 +13,10 @@ from typing import Any
 from orchestrator.sim.events import Effect, Note, Say
 from orchestrator.sim.flash import Attempt, Flash
 from orchestrator.sim.unit import Phase, Unit
+from orchestrator.verifier import Component
 from orchestrator.wire.report import Kind, Report
+
+_HEALTHY = (Kind.RUNNING, Kind.CONFIRMED)
 
 
 class Turn:
@@ -46,6 +49,10 @@ class Turn:
         """Change what survives a reboot."""
         self.unit = replace(self.unit, flash=replace(self.flash, **changes))
 
+    def hold(self, component: Component) -> None:
+        """Keep the verifier's durable state of a component."""
+        self.keep(**{"endpoints" if component.name == self.flash.endpoints.name else "component": component})
+
     def enter(self, phase: Phase, wake_in_s: float | None = None) -> None:
         """Go to a phase, with a `Tick` wanted after a while or not at all."""
         wake_at = None if wake_in_s is None else self.now + wake_in_s
@@ -56,14 +63,17 @@ class Turn:
         self.effects.append(Note(event, code, att))
 
     def say(self, kind: Kind, **fields: Any) -> None:
-        """Report about the update in progress, and remember it as the last word."""
-        report = self.report(kind, self.attempt.att, self.attempt.seq, **fields)
-        self.keep(last=report)
+        """Report about the update in progress, and remember it as the last word about its component."""
+        attempt = self.attempt
+        report = self.report(kind, attempt.att, attempt.seq, **{"rel": self.unit.release(attempt.component), **fields})
+        self.keep(last={**self.flash.last, attempt.component: report})
 
     def report(self, kind: Kind, att: str, seq: int, **fields: Any) -> Report:
         """Report about any attempt, and return the report."""
         unit = self.unit
         said: dict[str, Any] = {"ver": unit.running.version, "rel": unit.running.rel, **fields}
+        if kind in _HEALTHY:
+            said["metrics"] = unit.metrics
         report = Report(
             v=1,
             dev=unit.profile.device,
@@ -83,10 +93,9 @@ class Turn:
 
     def repeat(self, att: str) -> None:
         """Say the last report about an attempt again, with its old number."""
-        if self.flash.last is not None and self.flash.last.att == att:
-            self.effects.append(Say(self.flash.last))
+        self.effects += [Say(report) for report in self.flash.last.values() if report.att == att]
 
     def close(self) -> None:
         """End the update in progress."""
-        self.unit = replace(self.unit, flash=self.flash.closed(), tries=0)
+        self.unit = replace(self.unit, flash=self.flash.closed(), tries=0, trial=None)
         self.enter(Phase.IDLE)

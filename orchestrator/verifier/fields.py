@@ -20,14 +20,15 @@ TRIGGER, ARTIFACT, COSIGN = "ota-trigger+jws", "ota-artifact+jws", "ota-cosign+j
 BEAT, KEYS = "ota-beat+jws", "ota-keys+jws"
 MAX_DEPTH, MAX_INTEGER, MAX_LIFETIME_S = 4, 2**53 - 1, 400 * 86_400
 
-_ARRAYS = {"aud": 8, "hw": 8, "url": 4, "crit": 8, "dn": 32, "req": 8, "keys": 16, "asts": 8}  # 1 to so many
-_OBJECTS = {"out": "size sha256", "pol": "jit? dl?", "req": "comp rel", "need": "root cosign"}
-_OBJECTS |= {"keys": "kid typ x y nbf? exp? who? hw?"}
+_ARRAYS = {"aud": 8, "hw": 8, "url": 4, "crit": 8, "dn": 32, "req": 8, "keys": 16, "asts": 8, "link": 3}  # 1 to so many
+_OBJECTS = {"out": "size sha256", "req": "comp rel", "need": "root cosign"}
+_OBJECTS |= {"pol": "jit? dl? bat? chg? free? link? unm? up?", "keys": "kid typ x y nbf? exp? who? hw?"}
 _OBJECTS |= dict.fromkeys(("sbom", "vex", "prov"), "sha256 uri?")
 _INTEGERS = {"v": (1, 1), "urg": (0, 3), "jit": (0, MAX_LIFETIME_S), "dl": (1, MAX_LIFETIME_S)}  # from, to
+_INTEGERS |= {"bat": (1, 100), "chg": (1, 1), "unm": (1, 1), "up": (1, MAX_LIFETIME_S)}
 _INTEGERS |= dict.fromkeys(("root", "cosign"), (1, 8))
 _INTEGERS |= dict.fromkeys(("ep", "rel", "size", "exp", "most"), (1, MAX_INTEGER))
-_INTEGERS |= dict.fromkeys(("seq", "floor", "wave", "sec", "from", "iat", "nbf", "dn"), (0, MAX_INTEGER))
+_INTEGERS |= dict.fromkeys(("seq", "floor", "wave", "sec", "from", "iat", "nbf", "dn", "free"), (0, MAX_INTEGER))
 _TEXTS = {  # names of fields: pattern of the whole string
     "iss comp cid fmt hw who": r"[a-z0-9][a-z0-9._-]{0,63}",
     "name ver commit crit": r".{1,64}",
@@ -36,6 +37,7 @@ _TEXTS = {  # names of fields: pattern of the whole string
     "sha256 base ast asts tok x y": r"[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]",
     "aud": r"[dgm]:[a-z0-9][a-z0-9._-]{0,63}",
     "act": r"[a-z]{1,16}",
+    "link": r"wifi|ethernet|cellular",
     "jti": r"[A-Za-z0-9_-]{12,43}",
     "att": r"[1-9][0-9]{0,17}\.[1-9][0-9]{0,3}",
     "kid": r"[A-Za-z0-9_-]{1,64}",

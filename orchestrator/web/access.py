@@ -7,6 +7,7 @@ Rules:
 - The admin socket needs no token and no store: the kernel says who is at its other end.
 """
 
+import contextlib
 import hmac
 import os
 from collections.abc import Awaitable, Callable
@@ -17,7 +18,7 @@ from starlette.requests import HTTPConnection
 from orchestrator.core.rollout import Command
 from orchestrator.core.trust.roles import ACT_OF, SHARED, Act, Caller, holders
 from orchestrator.engine.trust import operators
-from orchestrator.errors import ForbiddenError
+from orchestrator.errors import ForbiddenError, UnavailableError
 from orchestrator.ports import Lane, Token
 from orchestrator.web.context import Context, UnauthorisedError, bearer
 from orchestrator.web.server import PEER
@@ -64,7 +65,8 @@ async def caller_of(connection: HTTPConnection, context: Context) -> Caller:
         raise UnauthorisedError("the operator token is missing, wrong or no longer good")
     operator, kept = found
     if _is_stale(kept, now):
-        await context.store.transact(Lane.OPERATOR, lambda tx: tx.mark_token(kept.id, now))
+        with contextlib.suppress(UnavailableError):  # a full disk keeps nobody from halting
+            await context.store.transact(Lane.OPERATOR, lambda tx: tx.mark_token(kept.id, now))
     return operators.caller(operator, local=local)
 
 

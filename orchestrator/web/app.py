@@ -75,6 +75,12 @@ def build_app(context: Context) -> ASGIApp:
     async def healthz() -> PlainTextResponse:
         return PlainTextResponse("ok\n")
 
+    @app.get("/readyz", include_in_schema=False)
+    async def readyz() -> PlainTextResponse:
+        if context.fault():  # why is for operators: `ota status`
+            return PlainTextResponse("the store cannot be written\n", 503)
+        return PlainTextResponse("ok\n")
+
     @app.exception_handler(OrchestratorError)
     async def on_error(_: Request, error: OrchestratorError) -> Response:
         status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)

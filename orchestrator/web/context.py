@@ -34,6 +34,10 @@ async def _nothing() -> None:
     """Nobody has to be told."""
 
 
+def _no_beat() -> None:
+    """There is none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """What routes work with.
@@ -51,9 +55,12 @@ class Context:
         operator_token: the token of the token file, which opens the shared account; empty where that is off.
         presign_lifetime_s: how long a presigned URL works.
         status: short facts about the daemon, for `GET /api/v1/status`.
+        fault: why the store cannot be written, "" if it can.
+        may_ask: whether the configuration lets a service be asked.
         rules: when approvals are asked for.
         rekeyed: called when a keyset was taken.
         admin_uids: users besides root and our own who are admins at the admin socket.
+        beat: returns the present beat, None if there is none.
     """
 
     store: Store
@@ -68,9 +75,12 @@ class Context:
     operator_token: str
     presign_lifetime_s: int
     status: Callable[[], dict[str, object]]
+    fault: Callable[[], str] = str
+    may_ask: Callable[[str], bool] = bool
     rules: Rules = Rules()
     rekeyed: Callable[[], Awaitable[None]] = _nothing
     admin_uids: frozenset[int] = frozenset()
+    beat: Callable[[], bytes | None] = _no_beat
 
 
 async def require_device(connection: HTTPConnection, context: Context) -> Device:

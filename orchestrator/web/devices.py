@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from orchestrator.core.model import Artifact
 from orchestrator.engine.offers import polling
-from orchestrator.errors import NotFoundError, PayloadError
+from orchestrator.errors import NotFoundError, PayloadError, UnavailableError
 from orchestrator.ports import Lane, Locator
 from orchestrator.web.context import Context, require_device
 from orchestrator.wire.report import MAX_REPORT_BYTES, Hello, Report, decode_hello, decode_report
@@ -46,12 +46,16 @@ def device_routes(context: Context) -> list[Route]:
     async def keys(request: Request) -> Response:
         return await _keys(request, context)
 
+    async def beat(request: Request) -> Response:
+        return await _beat(request, context)
+
     async def download(request: Request) -> Response:
         return await _download(request, context)
 
     return [
         Route("/api/v1/firmware/version", version, methods=["GET"]),
         Route("/api/v1/keys/{epoch:int}", keys, methods=["GET"]),
+        Route("/api/v1/beat", beat, methods=["GET"]),
         Route("/api/v1/report", report, methods=["POST"]),
         Route("/api/v1/hello", hello, methods=["POST"]),
         Route("/v1/dl/{sha256}", download, methods=["GET", "HEAD"]),
@@ -62,10 +66,10 @@ async def _version(request: Request, context: Context) -> Response:
     device = await require_device(request, context)
     if len(request.query_params.get("current", "")) > MAX_VERSION_CHARS:
         raise PayloadError(f"current: at most {MAX_VERSION_CHARS} characters", code="oversize")
-    now = context.now()
-    answer = await context.store.read(lambda tx: polling.look(tx, device, now))
+    now, stopped = context.now(), context.conductor.stops.rollouts
+    answer = await context.store.read(lambda tx: polling.look(tx, device, now, stopped))
     if answer is None:
-        answer = await context.store.transact(Lane.REPORTS, lambda tx: polling.give(tx, device, now))
+        answer = await context.store.transact(Lane.REPORTS, lambda tx: polling.give(tx, device, now, stopped))
         if answer.rollouts:
             context.conductor.changed(set(answer.rollouts))
         if answer.planned:
@@ -98,6 +102,15 @@ async def _keys(request: Request, context: Context) -> Response:
     if epoch not in stored:
         raise NotFoundError(f"there is no keyset {epoch}")
     return Response(stored[epoch], media_type=BUNDLE, headers={"Cache-Control": "public, max-age=3600"})
+
+
+async def _beat(request: Request, context: Context) -> Response:
+    """Hand out the beat that lies at the broker: it proves to a device that only polls that the daemon is behind us."""
+    await require_device(request, context)
+    beat = context.beat()
+    if beat is None:
+        raise UnavailableError("there is no beat; the daemon has no beat key, or has not reached its broker yet")
+    return Response(beat, media_type=BUNDLE, headers=_NO_STORE)
 
 
 async def _download(request: Request, context: Context) -> Response:

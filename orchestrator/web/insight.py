@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query
 from starlette.responses import StreamingResponse
 
 from orchestrator.core.trust.roles import Act, Caller
-from orchestrator.engine.insight import curve, exposure
+from orchestrator.engine.insight import curve, exposure, moved
 from orchestrator.engine.insight.exposure import Question
 from orchestrator.web.access import may
 from orchestrator.web.context import Context
@@ -38,6 +38,11 @@ def insight_router(context: Context) -> APIRouter:
         pages = exposure.lines(store, Question(rollout, advisory, below))
         first: list[View] = await anext(pages, [])  # what is wrong with the question is said before the answer begins
         return StreamingResponse(_text(first, pages), media_type="application/x-ndjson")
+
+    @router.get("/endpoints")
+    async def endpoints(_: reader) -> View:
+        """Count devices by the endpoints that they go by."""
+        return await store.read(moved.count)
 
     @router.get("/rollouts/{name}/curve")
     async def rollout_curve(name: str, _: reader) -> View:

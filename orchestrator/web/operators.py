@@ -198,7 +198,12 @@ def _add_rollouts(router: APIRouter, context: Context) -> None:
         """Make a rollout in draft."""
         plan = body.to_core()
         await store.transact(Lane.OPERATOR, lambda tx: operations.create_rollout(tx, plan, who.name, now()))
-        return await _show(plan.name)
+        gates = [plan.gate, *(stage.gate for stage in plan.stages)]
+        never = {gate.place for gate in gates if gate is not None and not context.may_ask(gate.url)}
+        warnings = [
+            f"{place} is not listed in gates.origins: its stage will hold until it is" for place in sorted(never)
+        ]
+        return await _show(plan.name) | ({"warnings": warnings} if warnings else {})
 
     @router.get("/rollouts")
     async def rollouts(_: reader) -> list[View]:
@@ -208,12 +213,12 @@ def _add_rollouts(router: APIRouter, context: Context) -> None:
     @router.post("/rollouts/preview")
     async def preview_plan(body: PlanBody, _: creator) -> StreamingResponse:
         """Draw which devices each stage of a plan would take, one JSON object a line: the counts, then each device."""
-        return _stream(await preview.of_plan(store, body.to_core()))
+        return _stream(await preview.of_plan(store, body.to_core(), now()))
 
     @router.get("/rollouts/{name}/preview")
     async def preview_rollout(name: str, _: creator) -> StreamingResponse:
         """Say which devices each stage of a draft takes, one JSON object a line: the counts, then each device."""
-        return _stream(await preview.of_rollout(store, name))
+        return _stream(await preview.of_rollout(store, name, now()))
 
     def _stream(found: preview.Preview) -> StreamingResponse:
         async def text() -> AsyncIterator[bytes]:

@@ -19,6 +19,8 @@ from orchestrator.errors import UnavailableError
 STOP_WITHIN_S = 3
 PEER = "orchestrator.peer_uid"
 """Where a request that came over the admin socket carries the user at its other end; no client can set it."""
+HEAD_WITHIN_S = 10.0
+"""Whoever connects, or has begun another request, has so long to send the whole head of it."""
 _BACKLOG = 2048
 _ADMIN_CONNECTIONS = 64
 _CREDENTIALS = struct.Struct("iII")  # pid, uid, gid
@@ -32,7 +34,68 @@ class _Server(uvicorn.Server):
         yield
 
 
-class _PeerProtocol(H11Protocol):
+class _BoundedProtocol(H11Protocol):
+    """Lets nobody keep others out by connections that ask for nothing.
+
+    Whoever has not sent the head of a request in time is cut off; so is, where there are as many connections as there
+    may be, the one that asks for nothing the longest, for each that comes.
+    """
+
+    _waits: asyncio.TimerHandle | None = None
+    _idle_since = 0.0
+
+    @property
+    def _is_idle(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    @property
+    def _is_closing(self) -> bool:
+        return self.transport.is_closing()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        if self.limit_concurrency is not None and len(self.connections) + 1 >= self.limit_concurrency:
+            self._make_room(self.limit_concurrency - 1)
+        super().connection_made(transport)
+        self._idle_since = self.loop.time()
+        self._await_head()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._is_idle:
+            self._await_head()
+        else:
+            self._stop_waiting()
+
+    def on_response_complete(self) -> None:
+        self._idle_since = self.loop.time()
+        super().on_response_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _make_room(self, most: int) -> None:
+        left = [item for item in self.connections if isinstance(item, _BoundedProtocol) and not item._is_closing]
+        idle = [item for item in left if item._is_idle]
+        if idle and len(left) >= most:
+            min(idle, key=lambda item: item._idle_since).transport.close()
+
+    def _await_head(self) -> None:
+        if self._waits is None and not self.transport.is_closing():
+            self._waits = self.loop.call_later(HEAD_WITHIN_S, self._cut_off)
+
+    def _stop_waiting(self) -> None:
+        if self._waits is not None:
+            self._waits.cancel()
+            self._waits = None
+
+    def _cut_off(self) -> None:
+        self._waits = None
+        if self._is_idle:
+            self.transport.close()
+
+
+class _PeerProtocol(_BoundedProtocol):
     """Adds to each request who is at the other end of the Unix socket, as the kernel knows it."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -52,7 +115,11 @@ class _Listening:
     """Serves one application on one listening socket."""
 
     def __init__(
-        self, app: ASGIApp, listener: socket.socket, max_connections: int, protocol: type[H11Protocol] = H11Protocol
+        self,
+        app: ASGIApp,
+        listener: socket.socket,
+        max_connections: int,
+        protocol: type[H11Protocol] = _BoundedProtocol,
     ) -> None:
         self._socket = listener
         config = uvicorn.Config(
@@ -62,7 +129,7 @@ class _Listening:
             log_config=None,
             log_level="warning",
             access_log=False,
-            limit_concurrency=max_connections,
+            limit_concurrency=max_connections + 1,  # it counts the one that asks
             timeout_keep_alive=30,
             timeout_graceful_shutdown=STOP_WITHIN_S,
             server_header=False,
@@ -87,7 +154,7 @@ class HttpServer(_Listening):
         app: the application.
         host: address to listen on.
         port: port; 0 takes a free one.
-        max_connections: beyond this, callers get 503.
+        max_connections: beyond this, who asks for nothing is cut off, and where nobody is idle callers get 503.
     """
 
     def __init__(self, app: ASGIApp, host: str, port: int, max_connections: int) -> None:

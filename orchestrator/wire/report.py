@@ -151,6 +151,7 @@ class Hello(msgspec.Struct, frozen=True, omit_defaults=True):
         bat: battery in percent.
         metrics: what the device measures of itself.
         facts: its condition.
+        eps: release counter of the endpoints it goes by, 0 for those provisioned; None where they cannot be moved.
     """
 
     v: Annotated[int, msgspec.Meta(ge=1, le=1)]
@@ -164,6 +165,7 @@ class Hello(msgspec.Struct, frozen=True, omit_defaults=True):
     bat: Annotated[int, msgspec.Meta(ge=0, le=100)] | None = None
     metrics: Metrics = {}
     facts: OwnFacts | None = None
+    eps: Counter | None = None
 
     def words(self) -> Iterable[str]:
         """Return what must be on one line."""

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from orchestrator.wire.report import Hello, Kind, Report, State
+from orchestrator.wire.report import Hello, Kind, OwnFacts, Report, State
 
 GOOD = (Kind.ACCEPTED, Kind.PROGRESS, Kind.DOWNLOADED, Kind.INSTALLED, Kind.RUNNING, Kind.CONFIRMED)
 Part = tuple[tuple[Kind, str], ...]
+_MEASURED = (Kind.RUNNING, Kind.CONFIRMED)
 
 
 def _part(*kinds: Kind, code: str = "") -> Part:
@@ -24,12 +25,23 @@ def _part(*kinds: Kind, code: str = "") -> Part:
 
 
 HONEST, LATE, LIAR, FLAPPING, SLOW, SILENT = "honest", "late", "liar", "flapping", "slow", "silent"
+SICK = "sick"
+TEMPERATURE = "temperature"
+"""What every device measures of itself."""
+
+HOT, WARM = 95.0, 50.0
+"""What sick devices measure, and what the others do."""
+
+FULL, EMPTY = 90, 10
+"""Charges of a battery in percent."""
+
 CHARACTERS: dict[str, tuple[Part, ...]] = {
     HONEST: (_part(*GOOD),),
     LATE: (_part(*GOOD),),
     SLOW: (_part(*GOOD),),
     FLAPPING: (_part(*GOOD),),
     LIAR: (_part(*GOOD[:3], Kind.CONFIRMED),),
+    SICK: (_part(*GOOD),),
     SILENT: ((),),
     "dies": (_part(*GOOD[:4]),),
     "hangs": (_part(*GOOD[:1]),),
@@ -57,6 +69,9 @@ class Device:
         att: attempt that it holds, "" for none.
         inbox: payloads that wait at the broker, with the time at which they expire.
         mail: what it has said and nobody has heard.
+        has_agreed: whether its user has ever said yes.
+        most_battery: largest charge that it has ever said.
+        has_lied: whether it has said what it has no right to say.
     """
 
     id: str
@@ -68,6 +83,11 @@ class Device:
     att: str = ""
     inbox: list[tuple[bytes, float]] = field(default_factory=list)
     mail: list[Report | Hello | State] = field(default_factory=list)
+    has_agreed: bool = False
+    most_battery: int = 0
+    has_lied: bool = False
+    _greetings: int = 0
+    _was: int = 0
     _part: Part = ()
     _said: int = 0
     _shall: int = 0
@@ -82,7 +102,7 @@ class Device:
     def hear(self, payload: bytes, now: float) -> None:
         """Take a trigger or a recall."""
         claims = claims_of(payload)
-        if payload == self._token or (claims["act"] == "install" and claims["att"] == self.att):
+        if payload == self._token or (claims["act"] != "cancel" and claims["att"] == self.att):
             self.mark = max(self.mark, claims["seq"])
             self.mail += [self._last] if self._last else []
             return
@@ -94,7 +114,7 @@ class Device:
             self._recall, self._answer = payload, self._last
         elif claims["exp"] <= now:
             self._say(Kind.REFUSED, claims["att"], "expired")
-        elif claims["rel"] <= self.rel:
+        elif claims["act"] == "install" and claims["rel"] <= self.rel:
             self._say(Kind.REFUSED, claims["att"], "downgrade")
         elif self.character != SILENT:
             self._begin(claims, payload)
@@ -110,12 +130,13 @@ class Device:
         if kind in (Kind.RUNNING, Kind.CONFIRMED) and self.character != LIAR:
             self.rel = self._shall
         if kind in (Kind.FAILED, Kind.ROLLED_BACK):
-            self.rel = min(self.rel, self._shall - 1)
+            self.rel = self._was
         self._say(kind, self.att, code)
         return True
 
     def lie(self, chance: Random, updates: int) -> None:
         """Say something about an attempt that may not be its own, may not exist, or may be over."""
+        self.has_lied = True
         att = chance.choice((f"{chance.randint(1, updates + 1)}.{chance.randint(1, 3)}", self.att or "1.1"))
         kind = chance.choice(tuple(Kind))
         rel = chance.randint(1, 4)
@@ -127,7 +148,19 @@ class Device:
     def greet(self) -> None:
         """Say hello."""
         self.appeared = True
-        self.mail.append(Hello(1, self.id, self.model, f"{self.rel}.0.0", self.rel))
+        self._greetings += 1
+        at = int(self.id[1:])
+        agreed = at % 5 < min(2 + self._greetings, 4)  # some at once, some at last, some never
+        battery = EMPTY if at % 6 > 3 + self._greetings else FULL
+        self.has_agreed |= agreed
+        self.most_battery = max(self.most_battery, battery)
+        facts = OwnFacts(bat=battery, agreed=agreed)
+        self.mail.append(Hello(1, self.id, self.model, f"{self.rel}.0.0", self.rel, facts=facts))
+        self.connect()
+
+    def connect(self) -> None:
+        """Say that it is there."""
+        self.mail.append(State(1, self.id, online=True))
 
     def vanish(self) -> None:
         """Leave the last will, and start anew when it is back."""
@@ -140,7 +173,7 @@ class Device:
         self.mark, self.att, self._shall, self._token = claims["seq"], claims["att"], claims["rel"], payload
         self._part = parts[min(self._attempts, len(parts) - 1)]
         self._attempts += 1
-        self._said, self._last = 0, None
+        self._said, self._last, self._was = 0, None, self.rel
 
     def _give_up(self, claims: dict[str, Any]) -> None:
         self.mark = claims["seq"]
@@ -155,7 +188,10 @@ class Device:
     def _say(self, kind: Kind, att: str, code: str) -> None:
         self._numbers += 1
         pct = 50 if kind is Kind.PROGRESS else None
-        self._last = Report(1, self.id, att, f"b{self._boots}", self._numbers, kind, rel=self.rel, pct=pct, code=code)
+        measured = {TEMPERATURE: HOT if self.character == SICK else WARM} if kind in _MEASURED else {}
+        self._last = Report(
+            1, self.id, att, f"b{self._boots}", self._numbers, kind, rel=self.rel, pct=pct, code=code, metrics=measured
+        )
         self.mail.append(self._last)
 
 

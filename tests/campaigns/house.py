@@ -14,16 +14,18 @@ import asyncio
 import atexit
 import contextlib
 import hashlib
+import json
 import logging
 import shutil
 import tempfile
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from enum import Enum
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import structlog
-from sqlalchemy.util import LRUCache
+from sqlalchemy import Connection, Engine
 
 from orchestrator.adapters.store import open_store, store
 from orchestrator.adapters.store.lease import take
@@ -33,10 +35,13 @@ from orchestrator.core.pace.rate import Pace
 from orchestrator.engine.offers.dispatcher import Dispatcher
 from orchestrator.engine.offers.sealer import Sealer, SealerSettings
 from orchestrator.engine.reports.hearing import Hearing
+from orchestrator.engine.reports.outage import Loss
 from orchestrator.engine.reports.recorder import Recorder, RecorderSettings
 from orchestrator.engine.rollouts.conductor import Conductor
+from orchestrator.engine.rollouts.gates import Gatekeeper
 from orchestrator.engine.targeting.joining import Joining
 from orchestrator.engine.trust.keyring import Standing
+from orchestrator.errors import UnavailableError
 from orchestrator.ports import Lane, Tx
 from tests.support.bus import MemoryBus
 from tests.support.clock import Clock
@@ -44,15 +49,47 @@ from tests.support.factory import DEPLOYMENT, ORIGIN
 
 BATCH = 4
 GRACE_S = 30.0
+LOSS = Loss(share=0.3, floor=6)
+"""What makes an outage of fleets as small as these."""
+
 TURNS = 400
 """Turns of the event loop after which a loop of the engine must have done what there was to do."""
 
-_COMPILED: LRUCache[Any, Any] = LRUCache(2000)
 QUIET = 12
 """Turns after which a loop that has nothing to do has noticed it."""
 
 Result = TypeVar("Result")
 _MEMORY = Path("/dev/shm")
+
+
+class Wrong(Enum):
+    """What may go wrong in a transaction.
+
+    Attributes:
+        ABANDONED: the process dies before the commit.
+        COMMITTED: the process dies after the commit, of which nobody learns.
+        REFUSED: the database cannot be written; the process lives on.
+    """
+
+    ABANDONED = 0
+    COMMITTED = 1
+    REFUSED = 2
+
+
+class Service:
+    """A service that stages ask. Implements `ports.Asker`.
+
+    Attributes:
+        mood: what it answers, None for nothing at all.
+    """
+
+    def __init__(self) -> None:
+        self.mood: bool | None = True
+
+    async def ask(self, url: str) -> bytes:
+        if self.mood is None:
+            raise UnavailableError(f"{url} does not answer")
+        return json.dumps({"ok": self.mood}).encode()
 
 
 class CrashError(BaseException):
@@ -68,6 +105,29 @@ class QuickSigner:
         return hashlib.sha512(data).digest()
 
 
+class _Held:
+    """One connection for the life of a process of ours, where the adapter takes it from a pool for every transaction.
+
+    Args:
+        engine: of the adapter.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._connection = engine.connect()
+
+    @contextlib.contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """Begin a transaction, and end it."""
+        with self._connection.begin():
+            yield self._connection
+
+    def close(self) -> None:
+        """Close the connection; what is not committed is lost."""
+        self._connection.close()
+        self._engine.dispose()
+
+
 class OneThread:
     """The SQL store in the thread of whoever asks. Implements `ports.Store`.
 
@@ -78,22 +138,29 @@ class OneThread:
     """
 
     def __init__(self, path: Path, now: Callable[[], float], watch: Callable[[], None]) -> None:
-        self._writing = store.sqlite_engine(f"sqlite:///{path}")
-        self._writing._compiled_cache = _COMPILED  # every campaign asks the same
+        self._held = _Held(_engine(path))
+        self._writing = cast(Engine, self._held)
         self._lease = take(self._writing, _lease_of(path), after_restore=False, now=now)
         self._recent = Recent()
         self._watch = watch
         self.dead = False
-        self._dies_in: int | None = None
-        self._commits_first = False
+        self.refused = False
+        self._goes_wrong_in: int | None = None
+        self._how = Wrong.ABANDONED
+        self._meanwhile: Callable[[], None] | None = None
+        self._meanwhile_in = 0
 
-    def die_in(self, transactions: int, *, committed: bool) -> None:
-        """Let the process die in a transaction to come, before or after its commit."""
-        self._dies_in, self._commits_first = transactions, committed
+    def go_wrong_in(self, transactions: int, how: Wrong) -> None:
+        """Let something go wrong in a transaction to come."""
+        self._goes_wrong_in, self._how = transactions, how
 
-    def live(self) -> None:
-        """Take that back, if it did not happen."""
-        self._dies_in = None
+    def meanwhile(self, transactions: int, what: Callable[[], None]) -> None:
+        """Let something else happen between two transactions to come."""
+        self._meanwhile_in, self._meanwhile = transactions, what
+
+    def calm_down(self) -> None:
+        """Take all that back, if it did not happen."""
+        self._goes_wrong_in, self._meanwhile, self.refused = None, None, False
 
     async def transact(self, lane: Lane, work: Callable[[Tx], Result]) -> Result:
         return self.write(work)
@@ -101,19 +168,23 @@ class OneThread:
     def write(self, work: Callable[[Tx], Result]) -> Result:
         """Run a transaction."""
         self._go_on()
-        last = self._dies_in == 0
-        if self._dies_in is not None:
-            self._dies_in -= 1
+        self._let_others()
+        now = self._goes_wrong_in == 0
+        if self._goes_wrong_in is not None:
+            self._goes_wrong_in -= 1
 
         def until_the_end(tx: Tx) -> Result:
             result = work(tx)
-            if last and not self._commits_first:
+            if now and self._how is Wrong.REFUSED:
+                self.refused = True
+                raise UnavailableError("the disk is full")
+            if now and self._how is Wrong.ABANDONED:
                 self._die()
             return result
 
         result = store._run(self._writing, until_the_end, self._recent, self._lease)
         self._watch()
-        if last:
+        if now:
             self._die()
         return result
 
@@ -122,7 +193,15 @@ class OneThread:
         return store._run(self._writing, work)
 
     async def close(self) -> None:
-        self._writing.dispose()
+        self._held.close()
+
+    def _let_others(self) -> None:
+        if self._meanwhile is None:
+            return
+        self._meanwhile_in -= 1
+        if self._meanwhile_in < 0:
+            happens, self._meanwhile = self._meanwhile, None
+            happens()
 
     def _go_on(self) -> None:
         if self.dead:
@@ -144,11 +223,14 @@ class House:
 
     def __init__(self, folder: Path, ceiling: Ceiling, watch: Callable[[], None]) -> None:
         self.path = folder / "state.db"
+        for left in folder.iterdir():
+            left.unlink()
         for template in (_template(), _lease_of(_template())):
             shutil.copyfile(template, folder / template.name)
         self.clock = Clock()
         self.bus = MemoryBus()
         self.ceiling = ceiling
+        self.service = Service()
         self._watch = watch
         self.crashes = 0
         self._wire()
@@ -163,7 +245,7 @@ class House:
         self.recorder = Recorder(
             self.store,
             bus,
-            RecorderSettings(batch=BATCH * 4, linger_s=0.0, enrol=True, pace=Pace(burst=0)),
+            RecorderSettings(batch=BATCH * 4, linger_s=0.0, enrol=True, pace=Pace(burst=0), loss=LOSS),
             clock,
             self.hearing,
             self.conductor.changed,
@@ -174,17 +256,21 @@ class House:
         self.sealer = Sealer(self.store, lambda: standing, settings, clock, self.planned, self.sealed.set)
         self.dispatcher = Dispatcher(self.store, bus, BATCH, clock, self.sealed, self.drained.set)
         self.joining = Joining(self.store, clock, self.conductor.changed)
+        self.gatekeeper = Gatekeeper(self.store, self.service, clock, self.conductor.changed)
 
     async def do(self, work: Awaitable[Result]) -> Result | None:
         """Let the engine do something; if the process dies in it, another one takes over."""
         try:
             with contextlib.suppress(CrashError):
                 return await work
+        except UnavailableError:
+            if not self.store.refused:
+                raise
         except BaseExceptionGroup:
             if not self.store.dead:
                 raise
         finally:
-            self.store.live()
+            self.store.calm_down()
             if self.store.dead:
                 await self.restart()
         return None
@@ -200,7 +286,7 @@ class House:
 
     async def seal(self) -> None:
         """Seal until there is nothing to do."""
-        while await self.sealer.seal_once():
+        while await self.sealer.seal_once() == BATCH * 2:
             pass
 
     async def dispatch(self) -> None:
@@ -253,9 +339,27 @@ class House:
             await task
 
 
-async def inline(work: Callable[..., Result], *arguments: object) -> Result:
+async def advance(conductor: Conductor, rollout_id: int) -> bool:
+    """Let the conductor step a rollout; says whether it could, as far as it goes."""
+    try:
+        await conductor.advance(rollout_id)
+    except UnavailableError as error:
+        conductor._put_off(rollout_id, error)
+        return False
+    return True
+
+
+_next_turn = asyncio.sleep
+
+
+async def soon(_seconds: float) -> None:
+    """Stand in for `asyncio.sleep`: nobody waits in real time."""
+    await _next_turn(0)
+
+
+async def inline(work: Callable[..., Result], *arguments: object, **named: object) -> Result:
     """Stand in for `asyncio.to_thread`: there is one thread."""
-    return work(*arguments)
+    return work(*arguments, **named)
 
 
 def silent() -> None:
@@ -277,6 +381,12 @@ def _template() -> Path:
     made = open_store(f"sqlite:///{folder / 'state.db'}")
     made._close()
     return folder / "state.db"
+
+
+@cache
+def _engine(path: Path) -> Engine:
+    """Return the engine of a database, made once per process: what it has compiled serves every campaign."""
+    return store.sqlite_engine(f"sqlite:///{path}")
 
 
 def _lease_of(path: Path) -> Path:

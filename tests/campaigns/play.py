@@ -11,36 +11,49 @@ from __future__ import annotations
 import asyncio
 import gc
 import hashlib
-import shutil
 from collections.abc import Coroutine, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 from operator import methodcaller
 from pathlib import Path
 from random import Random
 from typing import Any
 from unittest import mock
 
-from orchestrator.core.model import Delivery, Phase, Rollout, UpdateState
+from orchestrator.core.model import Artifact, Delivery, Phase, Plan, Rollout, UpdateState
+from orchestrator.core.model import Device as Known
+from orchestrator.core.pace.requirement import ConsentRule, Requirements
+from orchestrator.core.pace.window import Windows
 from orchestrator.core.rollout import Command, possible
-from orchestrator.core.update import IN_FLIGHT
+from orchestrator.core.trust.roles import Caller
 from orchestrator.engine.insight import explain
 from orchestrator.engine.offers.polling import Answer, give, look
-from orchestrator.engine.rollouts import operations, quarantine
+from orchestrator.engine.reports.recording import Batch, record
+from orchestrator.engine.rollouts import editing, operations, quarantine, rollback
+from orchestrator.engine.rollouts.editing import Wanted
 from orchestrator.engine.rollouts.operations import NewDevice
-from orchestrator.errors import ConflictError
+from orchestrator.engine.rollouts.rollback import Back
+from orchestrator.engine.trust.approvals import Rules, Wish
+from orchestrator.errors import ConflictError, RequestError, UnavailableError
 from orchestrator.ports import Tx
 from orchestrator.wire.report import Hello, Kind, Report, State, decode_report, encode
 from orchestrator.wire.topics import Channel, parse_uplink, uplink
 from tests.campaigns.devices import LATE, SILENT, SLOW, Device
-from tests.campaigns.house import BATCH, GRACE_S, House, OneThread, inline, new_folder
-from tests.campaigns.promises import OVER, BrokenError, Promises
+from tests.campaigns.house import BATCH, GRACE_S, House, OneThread, Wrong, advance, inline, new_folder, soon
+from tests.campaigns.promises import OVER, Promises
+from tests.campaigns.reading import FLYING, BrokenError
 from tests.campaigns.script import Script, Step
-from tests.support.factory import stock
+from tests.support.factory import make_artifact
 
 OPERATORS = ("ann", "bob")
 COMMANDS = (*Command, Command.RESUME, Command.RESUME)
-CRASHES_EVERY = 12
-"""One step of the engine in so many has a crash in it."""
+FATES = 15
+"""In two of so many steps something goes wrong, in two something else happens in the midst of it."""
+
+NEWEST = 4
+"""Release counters from 1 to this are there to be rolled out, and back."""
+
+MODELS = ("m1", "m2")
 
 PAUSES_S = (1.0, 11.0, 40.0, 60.0, 250.0, 600.0, 3700.0)
 CLOCK_JUMPS_S = (-7200.0, -600.0, -5.0, 5.0, 600.0, 7200.0)
@@ -59,7 +72,14 @@ WAITS_FOR_A_PERSON = {
     Phase.PAUSED: Command.RESUME,
     Phase.HALTED: Command.RESUME,
     Phase.INCONCLUSIVE: Command.RESUME,
+    Phase.RUNNING: Command.ADVANCE,
 }
+
+PATIENCE = 2
+"""Times that a device asks for an offer at the end that it left unanswered, or that its user does not agree to."""
+
+ANSWERS = 3
+"""Times that a service is asked once more before a rollout that waits for it does so for good."""
 
 
 @dataclass
@@ -83,14 +103,19 @@ def play(script: Script) -> Ending:
     Raises:
         AssertionError: a promise was broken, or it has no end.
     """
-    folder = new_folder()
+    folder = _folder()
     gc.disable()  # a third of the time; between campaigns it does its work
     try:
-        with mock.patch.object(asyncio, "to_thread", inline):
+        with mock.patch.object(asyncio, "to_thread", inline), mock.patch.object(asyncio, "sleep", soon):
             return asyncio.run(Campaign(script, folder).run())
     finally:
         gc.enable()
-        shutil.rmtree(folder, ignore_errors=True)
+
+
+@cache
+def _folder() -> Path:
+    """Return where this process plays, one campaign after the other."""
+    return new_folder()
 
 
 class Campaign:
@@ -100,13 +125,18 @@ class Campaign:
         self.script = script
         self.house = House(folder, script.ceiling, self._watch)
         self.clock, self.bus = self.house.clock, self.house.bus
-        self.promises = Promises(self.house.path, script.ceiling, self.clock, BATCH)
-        models = ("m1", "m2") if len(script.characters) % 2 else ("m1",)
+        models = MODELS if len(script.characters) % 2 else ("m1",)
         self.devices = {
             f"d{at:02}": Device(f"d{at:02}", name, models[at % len(models)], appeared=name != LATE)
             for at, name in enumerate(script.characters)
         }
+        self.promises = Promises(
+            self.house.path, script.ceiling, self.clock, BATCH, self.devices, lambda: self.bus.link > 0
+        )
         self.begun = 0
+        self.answers = 0
+        self.patience: dict[str, int] = {}
+        self.asks = any(plan.gate for plan in script.plans)
         self.accepted: set[tuple[int, int, str, int]] = set()
         self.posted = 0
         self._stops, self._stopped = 0, False
@@ -130,20 +160,25 @@ class Campaign:
 
     def _prepare(self) -> None:
         present = [item for item in self.devices.values() if item.appeared]
-        releases = sorted({plan.release for plan in self.script.plans})
 
         def work(tx: Tx) -> None:
             new = [NewDevice(item.id, item.model, (), "1.0.0", 1) for item in present]
             operations.enrol(tx, new, self.clock())
-            for name in releases:
-                stock(tx, int(name.removeprefix("radio-")[0]), ("m1", "m2"), self.clock())
+            record(tx, Batch(states=[State(1, item.id, online=True) for item in present]), self.clock(), enrol=False)
+            for rel in range(1, NEWEST + 1):
+                artifact = _artifact(rel)
+                tx.add_artifact(artifact, self.clock())
+                operations.create_release(tx, f"radio-{rel}.0.0", [artifact.sha256], self.clock())
 
         self.house.store.write(work)
 
     async def _take(self, step: Step) -> None:
         self.clock.advance(0.001)
-        if step.how % CRASHES_EVERY == 0:
-            self.house.store.die_in(step.what % 4, committed=step.what % 8 < 4)
+        fate = (step.what + 31 * step.how) % FATES
+        if fate < 2:
+            self._store.go_wrong_in((0, 0, 1, 3)[step.what % 4], Wrong(step.what // 4 % len(Wrong)))
+        elif fate < 4:
+            self._store.meanwhile(step.what % 5, lambda: self._interrupt(step.what // 5))
         await self.house.do(getattr(self, step.name)(step.what, step.how))
         self._post()
 
@@ -163,18 +198,18 @@ class Campaign:
     async def round(self, what: int, how: int) -> None:
         """Let everybody have a turn, as on a good day."""
         await self._work()
+        asking = self._asked_for()
         for device in self.devices.values():
             if device.appeared and device.character != SLOW:
                 self._hear(device)
-                if self._is_asked_for(device):
+                if device.id in asking:
                     await self._poll(device)
                 device.act()
         await self._bring(list(self.devices.values()), 1)
 
     async def conduct(self, what: int, how: int) -> None:
         """Let the conductor step the rollouts."""
-        for rollout_id in sorted(self.promises.state.rollouts):
-            await self.house.conductor.advance(rollout_id)
+        await self._advance({item.id for item in self._rollouts() if item.phase not in OVER})
 
     async def seal(self, what: int, how: int) -> None:
         """Sign one batch."""
@@ -197,6 +232,8 @@ class Campaign:
         command = (Command.HALT, Command.PAUSE)[how % 2]
         await self.conduct(what, how)
         await self.house.seal()
+        if not self.bus.link:
+            return
         self._orders = self._order(self._some_rollout(what).plan.name, command, OPERATORS[how % 2])
         self._stops = 1 + what % 5
         try:
@@ -257,10 +294,55 @@ class Campaign:
         """Let time pass."""
         self.clock.advance(PAUSES_S[what % len(PAUSES_S)])
 
+    async def edit(self, what: int, how: int) -> None:
+        """Let an operator edit a plan, or two who have both seen the same one: the second is told so."""
+        rollout = self._some_rollout(what)
+        for at, actor in enumerate(OPERATORS[: 1 + what % 2]):
+            before = self.promises.state.rollouts[rollout.id]
+            wanted = _edited(rollout.plan, how + at)
+            try:
+                await self._edit(wanted, rollout.plan_version, actor)
+            except ConflictError as refusal:
+                late = before.plan_version != rollout.plan_version
+                self._require(late or before.phase in OVER, f"an edit was refused: {refusal.message}")
+                continue
+            now = self.promises.state.rollouts[rollout.id]
+            self._require(now.plan == replace(wanted, leaves=now.plan.leaves), f"{actor} was overwritten")
+
+    async def rollback(self, what: int, how: int) -> None:
+        """Roll a rollout back to the release before it, if that is possible."""
+        rollout, actor = self._some_rollout(what), OPERATORS[how % 2]
+        back = Back(rollout.plan.name, "", "", "because")
+        try:
+            made = self._store.write(lambda tx: rollback.draft(tx, back, actor, self.clock()))
+        except (ConflictError, RequestError):
+            return
+        stopped = self.promises.state.rollouts[rollout.id].phase in (*OVER, Phase.HALTED)
+        self._require(stopped, f"a rollout that is {rollout.phase} was rolled back")
+        await self._order(made.plan.name, Command.START, actor)
+
+    async def ask(self, what: int, how: int) -> None:
+        """Let services be asked; what they think may have changed."""
+        self.house.service.mood = (True, True, True, False, None)[what % 5]
+        await self.house.gatekeeper.ask_due()
+
+    async def blackout(self, what: int, how: int) -> None:
+        """Let all devices but a few drop off at once, and the engine learn it."""
+        gone = [item for item in self.devices.values() if item.appeared][what % 4 :]
+        for device in gone:
+            device.vanish()
+        await self._bring(gone, 1)
+
+    async def dawn(self, what: int, how: int) -> None:
+        """Let all devices come back."""
+        there = [item for item in self.devices.values() if item.appeared]
+        for device in there:
+            device.connect() if device.character == SILENT else device.greet()
+        await self._bring(there, 1)
+
     async def set_clock(self, what: int, how: int) -> None:
         """Set the clock, forward or back."""
-        self.clock.advance(CLOCK_JUMPS_S[what % len(CLOCK_JUMPS_S)])
-        self.promises.clock_was_set()
+        self._set_clock(CLOCK_JUMPS_S[what % len(CLOCK_JUMPS_S)])
 
     async def judge(self, what: int, how: int) -> None:
         """Judge silence."""
@@ -295,8 +377,9 @@ class Campaign:
         if not self.bus.link:
             self.bus.come_up()
         for device in self.devices.values():
-            if device.character != SILENT:  # who greets and never answers is offered the release for ever
-                device.greet()
+            # who greets and never answers is offered the release for ever
+            device.connect() if device.character == SILENT else device.greet()
+        self.house.service.mood = True
         while self.begun < len(self.script.plans):
             await self.start(0)
         await self._settle()
@@ -317,16 +400,21 @@ class Campaign:
         """Lose nothing more, and go on until nothing happens by itself."""
         self.house.hearing()
         self.clock.advance(GRACE_S + 1)
+        self.patience, self.answers = dict.fromkeys(self.devices, PATIENCE), 0
+        await self._look_around()
         for _ in range(ROUNDS):
-            if not await self._last_round() and not await self._look_around() and not self._pass_time():
+            if await self._last_round() or self._pass_time():
+                continue
+            if not await self._look_around() and not self._pass_time():
                 break
         else:
             raise BrokenError(f"it never comes to rest: {[self._because(item) for item in self._rollouts()]}")
         self.promises.audit_holds()
         self.promises.has_lines(self.accepted)
+        self.promises.nothing_is_left_lying()
         for rollout in self._rollouts():
             mine = [item for item in self.promises.state.updates.values() if item.rollout_id == rollout.id]
-            flying = [item for item in mine if item.state in IN_FLIGHT]
+            flying = [item for item in mine if item.state in FLYING]
             self._require(not flying, f"still in flight at the end: {flying}")
             left = [item for item in mine if item.state is UpdateState.PENDING]
             self._require(rollout.phase is not Phase.DONE or not left, f"{rollout.plan.name} is done without {left}")
@@ -334,6 +422,7 @@ class Campaign:
 
     async def _last_round(self) -> bool:
         before, published = self.promises.state, len(self.bus.published)
+        asking = self._asked_for()
         self.clock.advance(0.001)
         deadline = self.promises.next_deadline()
         if deadline is not None and deadline <= self.clock():
@@ -343,13 +432,16 @@ class Campaign:
         for device in self.devices.values():
             moved |= bool(device.inbox)
             self._hear(device)
-            if self._is_asked_for(device):
+            if device.id in asking and self.patience[device.id]:
+                self.patience[device.id] -= asking[device.id] is UpdateState.UNREACHED
                 await self._poll(device)
             while device.act():
                 moved = True
         moved |= any(device.mail for device in self.devices.values())
         await self._bring(list(self.devices.values()), 1)
-        return moved or before != self.promises.state
+        moved |= before != self.promises.state
+        self.answers = 0 if moved else self.answers
+        return moved
 
     async def _look_around(self) -> bool:
         """Look at everything, as the daemon does now and then even if nothing seems to have happened."""
@@ -362,10 +454,11 @@ class Campaign:
     async def _work(self) -> None:
         """Let the engine do what it is woken for."""
         conductor, now = self.house.conductor, self.clock()
+        if self.asks:
+            await self.house.gatekeeper.ask_due()
         due = {rollout_id for rollout_id, at in conductor._wake_at.items() if at <= now}
         woken, conductor._dirty = conductor._dirty | due, set()
-        for rollout_id in sorted(woken):
-            await conductor.advance(rollout_id)
+        await self._advance(woken)
         states = {item.state for item in self.promises.state.parcels.values()}
         if "planned" in states:
             await self.house.seal()
@@ -373,15 +466,17 @@ class Campaign:
             await self.house.dispatch()
         self._post()
 
-    def _is_asked_for(self, device: Device) -> bool:
-        """Say whether a poll of this device could bring anything; the others are spared the question."""
+    def _asked_for(self) -> dict[str, UpdateState]:
+        """Return the devices to which a poll could bring anything, and why; the others are spared the question."""
         state = self.promises.state
-        return device.character != SILENT and any(
-            item.device_id == device.id
-            and item.state in _UNANSWERED
-            and state.rollouts[item.rollout_id].plan.delivery is not Delivery.PUSH
+        polled = {key for key, item in state.rollouts.items() if item.plan.delivery is not Delivery.PUSH}
+        return {
+            item.device_id: item.state
             for item in state.updates.values()
-        )
+            if item.state in _UNANSWERED
+            and item.rollout_id in polled
+            and self.devices[item.device_id].character != SILENT
+        }
 
     def _pass_time(self) -> bool:
         """Move the clock to the next deadline or wake-up; says whether there is one."""
@@ -389,8 +484,9 @@ class Campaign:
         deadline = self.promises.next_deadline()
         if deadline is not None:
             coming.append(deadline)
-        if not coming:
+        if not coming and not self._asks_again():
             return False
+        coming = coming or [self.clock() + PAUSES_S[3]]
         self.clock.at = max(self.clock.at, min(coming)) + SLACK_S
         return True
 
@@ -400,7 +496,10 @@ class Campaign:
             return
         view = self._because(rollout)
         self._require(bool(view["because"] and view["next"]), f"nobody knows what it waits for: {view}")
-        self._require(rollout.phase in WAITS_FOR_A_PERSON, f"it waits for nothing that could come: {view}")
+        waits = rollout.phase in WAITS_FOR_A_PERSON
+        if rollout.phase is Phase.RUNNING:
+            waits = rollout.plan.stages[rollout.stage].approve and not rollout.current.hurried
+        self._require(waits, f"it waits for nothing that could come: {view}")
 
     def _because(self, rollout: Rollout) -> dict[str, Any]:
         name, limits = rollout.plan.name, self.script.ceiling
@@ -415,10 +514,49 @@ class Campaign:
             command = Command.ABORT if last else WAITS_FOR_A_PERSON[rollout.phase]
             await self.house.conductor.command(rollout.plan.name, command, actor="bob", reason="because")
             now = self.promises.state.rollouts[rollout.id]
-            self._require(now.phase is not rollout.phase, f"{command} changes nothing: {now}")
+            self._require(now != rollout, f"{command} changes nothing: {now}")
         return bool(waiting)
 
     # Means
+
+    async def _advance(self, rollout_ids: Iterable[int]) -> None:
+        """Let the conductor step rollouts; what it leaves them in must be what their evidence allows."""
+        for rollout_id in sorted(rollout_ids):
+            if await advance(self.house.conductor, rollout_id):
+                self.promises.judged(rollout_id)
+
+    def _asks_again(self) -> bool:
+        """Say whether a rollout may wait for the answer of a service."""
+        asking = [item for item in self._rollouts() if item.phase is Phase.RUNNING and item.plan.gate]
+        self.answers += 1
+        return bool(asking) and self.answers <= ANSWERS
+
+    def _interrupt(self, number: int) -> None:
+        """Let something happen between two transactions of the engine."""
+        rollout = self._some_rollout(number)
+        name, actor = rollout.plan.name, OPERATORS[number % 2]
+        match number % 8:
+            case 0:
+                self._set_clock(-5.0)
+            case 1:
+                self._set_clock(600.0)
+            case 2:
+                _at_once(self.edit(number, number // 8))
+            case 3:
+                _at_once(self._order(name, Command.RESUME, actor))
+            case 4 | 5:
+                _at_once(self._order(name, Command.PAUSE, actor))
+            case _:
+                _at_once(self._order(name, Command.HALT, actor))
+
+    def _set_clock(self, by_s: float) -> None:
+        self.clock.advance(by_s)
+        self.promises.clock_was_set()
+
+    async def _edit(self, plan: Plan, seen: int, actor: str) -> None:
+        wish = Wish(Caller(actor, actor, frozenset()), "because")
+        wanted = Wanted(plan.name, plan, seen)
+        await editing.carry_out(self.house.conductor, self._store, Rules(), self.clock, wanted, wish)
 
     @property
     def _store(self) -> OneThread:
@@ -460,15 +598,16 @@ class Campaign:
 
     async def _poll(self, device: Device) -> None:
         now = self.clock()
-        known = await self._store.read(methodcaller("device", device.id))
+        known, answer = await self._store.read(lambda tx: _looked(tx, device.id, now))
         if known is None:
             return
-        answer: Answer | None = await self._store.read(lambda tx: look(tx, known, now))
         if answer is None:
-            answer = self._store.write(lambda tx: give(tx, known, now))
-        assert answer is not None
+            try:
+                answer = self._store.write(lambda tx: give(tx, known, now))
+            except UnavailableError:  # it asks again
+                return
         if answer.token:
-            self.promises.answered(answer.token.encode())
+            self.promises.answered(answer.token.encode(), now)
             device.hear(answer.token.encode(), now)
 
     async def _bring(self, devices: Iterable[Device], how: int) -> None:
@@ -493,6 +632,7 @@ class Campaign:
             await self.house.listen()
         finally:
             self._note_accepted(before)
+            self.promises.still_hold()
 
     def _note_accepted(self, before: int) -> None:
         """Remember which reports about an attempt of their sender were acknowledged; progress keeps no line."""
@@ -520,6 +660,32 @@ class Campaign:
     def _require(holds: bool, text: str) -> None:
         if not holds:
             raise BrokenError(text)
+
+
+@cache
+def _artifact(rel: int) -> Artifact:
+    """Return the artifact of a release, which may take the place of all that are newer."""
+    return make_artifact(rel, MODELS, leaves=tuple(range(rel + 1, NEWEST + 1)))
+
+
+def _edited(plan: Plan, how: int) -> Plan:
+    """Return another plan."""
+    changes: tuple[dict[str, Any], ...] = (
+        {"in_flight": 2 if plan.in_flight != 2 else 30},
+        {"in_flight": 50},
+        {"max_unreached": 1.0},
+        {"deadlines": replace(plan.deadlines, confirm_s=plan.deadlines.confirm_s + 60.0)},
+        {"halt": replace(plan.halt, max_failures=2)},
+        {"windows": Windows(), "jitter_s": 40.0},
+        {"consent": ConsentRule(), "require": Requirements()},
+        {"retry": replace(plan.retry, quarantine_after=1), "ramp": None},
+    )
+    return replace(plan, **changes[how % len(changes)])
+
+
+def _looked(tx: Tx, device_id: str, now: float) -> tuple[Known | None, Answer | None]:
+    known = tx.device(device_id)
+    return known, None if known is None else look(tx, known, now)
 
 
 def _at_once(orders: Coroutine[Any, Any, None] | None) -> None:

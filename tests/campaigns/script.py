@@ -11,15 +11,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from orchestrator.core.judging.health import HealthRule, Side
+from orchestrator.core.judging.outside import IfUnmet, ServiceGate
 from orchestrator.core.model import Deadlines, Delivery, HaltRule, Plan, Urgency
 from orchestrator.core.pace.ceiling import Ceiling
+from orchestrator.core.pace.ramp import Ramp
+from orchestrator.core.pace.requirement import Consent, ConsentRule, Requirements
 from orchestrator.core.pace.retry import Retry, RetryPolicy
-from tests.campaigns.devices import CHARACTERS, HONEST, LATE
+from orchestrator.core.pace.window import Window, Windows
+from tests.campaigns.devices import CHARACTERS, EMPTY, HONEST, HOT, LATE, TEMPERATURE, WARM
 from tests.support.builders import REST, make_plan
 
 LARGEST = 1000
+_RARELY = 0.15
 """The numbers of a step are below this."""
 
 DEADLINES = Deadlines(accept_s=500.0, download_s=200.0, install_s=100.0, confirm_s=50.0)
@@ -36,6 +42,10 @@ _RETRY = RetryPolicy(
     quarantine_after=2,
 )
 _URGENCIES = (Urgency.BACKGROUND, Urgency.NORMAL, Urgency.SECURITY)  # an emergency needs a warrant
+_HOURS = ((420, 600), (480, 540), (480, 485), (480, 485), (1200, 240), (0, 1440))
+"""From when to when windows are open, in minutes; campaigns begin at eight."""
+
+_GATES = tuple(ServiceGate("http://health.example/now", "ok == true", if_unmet=word) for word in IfUnmet)
 _WEIGHTS = {
     "round": 8,
     "conduct": 7,
@@ -59,6 +69,11 @@ _WEIGHTS = {
     "join": 2,
     "start": 2,
     "quarantine": 1,
+    "edit": 3,
+    "rollback": 1,
+    "ask": 2,
+    "blackout": 1,
+    "dawn": 2,
 }
 STEPS = tuple(name for name, weight in _WEIGHTS.items() for _ in range(weight))
 
@@ -101,7 +116,7 @@ class Script:
 
 def draw(chance: Random) -> Script:
     """Draw a script."""
-    size = chance.randint(10, chance.choice((12, 20, 30, 60)))
+    size = chance.randint(8, chance.choice((10, 12, 12, 16, 24, 40)))
     usual = chance.choice((HONEST, HONEST, HONEST, *CHARACTERS))
     odd = chance.choice((0.0, 0.1, 0.3))
     characters = [chance.choice(tuple(CHARACTERS)) if chance.random() < odd else usual for _ in range(size)]
@@ -144,7 +159,7 @@ def _plan(chance: Random, at: int) -> Plan:
     sizes = chance.choice(_SIZES)
     limits = [chance.choice((None, 0.95, 0.6)) for _ in sizes]
     rel = chance.choice((at + 2, 2))
-    return make_plan(
+    plan = make_plan(
         sizes,
         limits,
         chance.choice((0.0, 0.0, 30.0)),
@@ -160,4 +175,22 @@ def _plan(chance: Random, at: int) -> Plan:
         stratify=chance.choice(("", "", "model")),
         max_unreached=chance.choice((0.5, 1.0)),
         seed=chance.randrange(LARGEST),
+        **_extras(chance),
     )
+    approved = tuple(replace(stage, approve=chance.random() < _RARELY / 2) for stage in plan.stages)
+    return replace(plan, stages=approved)
+
+
+def _extras(chance: Random) -> dict[str, Any]:
+    """Draw what most plans do without."""
+    begins, ends = chance.choice(_HOURS)
+    drawn = {
+        "windows": Windows((Window(begins * 60, ends * 60),)),
+        "consent": ConsentRule(Consent.ASK),
+        "require": Requirements(battery_pct=EMPTY + 1),
+        "health": (HealthRule(TEMPERATURE, Side.BELOW, (HOT + WARM) / 2),),
+        "gate": chance.choice(_GATES),
+        "ramp": Ramp(base=2, factor=2.0, cap=8, every_s=60.0),
+        "jitter_s": 90.0,
+    }
+    return {name: value for name, value in drawn.items() if chance.random() < _RARELY}

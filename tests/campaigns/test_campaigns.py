@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -11,29 +10,22 @@ import structlog
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orchestrator.adapters.store.outbox import SqlOutbox
-from orchestrator.core.model import Delivery, Rollout, Update
+from orchestrator.core.model import Delivery
 from orchestrator.core.pace.ceiling import STANDARD
-from orchestrator.engine.offers import allowance, dispatcher
-from orchestrator.engine.reports import folding, recorder
-from orchestrator.engine.reports.folding import Recorded
-from orchestrator.engine.rollouts import effects
-from orchestrator.ports import DeliveryState, Parcel, Tx
-from tests.campaigns import campaigns
+from tests.campaigns import campaigns, mutants
 from tests.campaigns.campaigns import script_of
 from tests.campaigns.devices import HONEST
 from tests.campaigns.house import silent
+from tests.campaigns.mutants import MUTANTS, SEEN, Mutant
 from tests.campaigns.play import play
-from tests.campaigns.promises import BrokenError
-from tests.campaigns.script import Step, draw, shorter
+from tests.campaigns.reading import BrokenError
+from tests.campaigns.script import Script, Step, draw, shorter
 from tests.support.builders import REST, make_plan
 
 pytestmark = pytest.mark.no_cover  # being traced would double what these take, and other tests cover the code
 
-PARTS = 10
-COUNT = 200
-
-Patch = Callable[[pytest.MonkeyPatch], None]
+PARTS = 20
+COUNT = 500
 
 
 @pytest.fixture(autouse=True)
@@ -72,93 +64,35 @@ def test_what_fails_is_made_shorter() -> None:
     assert (len(short.plans), len(short.characters)) == (1, 1)
 
 
-def claim_without_looking(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Claim what was read with the batch before, whatever became of its rollout since."""
-    claim, ahead = SqlOutbox.claim, list[Parcel]()
-
-    def eager(self: SqlOutbox, limit: int, now: float) -> list[Parcel]:
-        if not ahead:
-            ahead.extend(claim(self, 3 * limit, now))
-            self.settle([item.id for item in ahead[limit:]], DeliveryState.SEALED, now)
-        taken = ahead[:limit]
-        del ahead[:limit]
-        self.settle([item.id for item in taken], DeliveryState.CLAIMED, now)
-        return taken
-
-    monkeypatch.setattr(SqlOutbox, "claim", eager)
-
-
-def forget_a_tally(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Count no change that concerns a single device."""
-    change = folding._change_tallies
-
-    def forgetful(tx: Tx, before: Mapping[int, Update], after: Mapping[int, Update], done: Recorded) -> None:
-        if len(after) != 1:
-            change(tx, before, after, done)
-
-    monkeypatch.setattr(folding, "_change_tallies", forgetful)
-
-
-def offer_beyond_the_slots(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Offer the release to one device more than was decided."""
-    offer = effects.offer
-
-    def generous(tx: Tx, rollout: Rollout, count: int, *others: Any) -> Any:
-        return offer(tx, rollout, count + 1, *others)
-
-    monkeypatch.setattr(effects, "offer", generous)
-
-
-def void_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave what is queued where it is when a rollout stops."""
-    monkeypatch.setattr(effects, "withdraw", lambda tx, rollout, now: None)
-
-
-def forget_the_ceiling(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Count no offer against the blast ceiling."""
-    monkeypatch.setattr(allowance, "book", lambda tx, count, now: None)
-
-
-def store_no_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Acknowledge what was not stored."""
-
-    async def nothing(self: recorder.Recorder, sayings: Iterable[object]) -> None:
-        return
-
-    monkeypatch.setattr(recorder.Recorder, "_store_surely", nothing)
-
-
-def publish_what_was_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a crash, publish again whatever was claimed, whatever became of its rollout."""
-    monkeypatch.setattr(dispatcher, "_sort_out", lambda tx, now: tx.claimed())
-
-
-MUTANTS: list[Patch] = [
-    claim_without_looking,
-    forget_a_tally,
-    offer_beyond_the_slots,
-    void_nothing,
-    forget_the_ceiling,
-    store_no_report,
-]
-
-
-@pytest.mark.parametrize("mutant", MUTANTS)
-def test_a_broken_engine_is_found(mutant: Patch, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__)
+def test_a_broken_engine_is_found(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
     mutant(monkeypatch)
-    assert any(campaigns.fault(script_of(number)) is not None for number in range(COUNT))
+    numbers = (SEEN.get(mutant.__name__, 0), *range(COUNT))
+    assert any(campaigns.fault(script_of(number)) is not None for number in numbers)
 
 
-def test_what_is_published_after_it_was_stopped_is_found(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("mutant", "day", "found"),
+    [
+        (
+            mutants.publish_what_was_stopped,  # claimed, link lost, halted, link back
+            ("conduct 5 0", "seal 5 0", "dispatch 1 3", "command 2 3", "link 5 0", "dispatch 5 1"),
+            "published after halted",
+        ),
+        (
+            mutants.acknowledge_before_storing,  # the process dies in the transaction that should store reports
+            ("conduct 5 0", "seal 5 0", "dispatch 5 1", "hear 12 3", "act 12 3", "deliver 0 15"),
+            "accepted reports have no line",
+        ),
+    ],
+)
+def test_what_is_rare_among_campaigns_is_found_by_hand(
+    mutant: Mutant, day: Sequence[str], found: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rare among the campaigns, so here by hand: claimed, link lost, halted, link back."""
-    known = script_of(0)
-    plan = replace(known.plans[0], stages=make_plan((REST,)).stages, delivery=Delivery.PUSH, in_flight=100)
-    day = ("conduct 1 1", "seal 1 1", "dispatch 1 3", "command 0 3", "link 0 1", "dispatch 1 1")
+    plan = make_plan((REST,), name="rollout-0", delivery=Delivery.PUSH)
     steps = tuple(Step(name, int(what), int(how)) for name, what, how in map(str.split, day))
-    script = replace(known, characters=(HONEST,) * 20, plans=(plan,), ceiling=STANDARD, steps=steps)
+    script = Script((HONEST,) * 20, (plan,), STANDARD, steps)
     assert campaigns.fault(script) is None
-    publish_what_was_stopped(monkeypatch)
-    with pytest.raises(BrokenError, match="published after halted"):
+    mutant(monkeypatch)
+    with pytest.raises(BrokenError, match=found):
         play(script)

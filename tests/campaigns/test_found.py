@@ -6,6 +6,8 @@ import asyncio
 from pathlib import Path
 
 from orchestrator.core.model import UpdateState
+from orchestrator.core.rollout import Command
+from orchestrator.engine.rollouts import quarantine
 from orchestrator.wire.report import Hello, encode
 from orchestrator.wire.topics import Channel, uplink
 from tests.support.builders import REST, make_plan
@@ -31,3 +33,16 @@ async def test_silence_is_judged_also_when_the_last_batch_was_full(tmp_path: Pat
                 await asyncio.sleep(0)
             assert await it.recorder.judge_silence_once()
         assert await it.states(rollout) == {UpdateState.UNREACHED: BATCH}
+
+
+async def test_nobody_in_quarantine_is_offered_a_release_when_it_is_back(tmp_path: Path) -> None:
+    """Who was quarantined while its trigger was out waited for an offer again after a pause, and got it."""
+    async with plant(tmp_path) as it:
+        await it.enrol(2)
+        rollout = await it.running(make_plan((REST,)))
+        await it.write(lambda tx: quarantine.enter(tx, ["d000"], "it smells", it.clock(), actor="ann"))
+        await it.command(rollout, Command.PAUSE)
+        assert await it.states(rollout) == {UpdateState.PENDING: 2}
+        await it.command(rollout, Command.RESUME)
+        await it.advance(rollout)
+        assert await it.states(rollout) == {UpdateState.OFFERED: 1, UpdateState.SUPERSEDED: 1}

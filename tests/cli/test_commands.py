@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
+from orchestrator.cli import show
+from orchestrator.core.reason import counted
 from orchestrator.core.rollout import Command
 from orchestrator.wire.report import Hello, Kind, encode
 from tests.cli.house import House, house
@@ -23,7 +25,7 @@ HOSTILE = "\x1b[2J\u202eevil"
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """A daemon with a release, three devices and the running rollout `spring`; `d2` says hostile things."""
-    with house(tmp_path_factory.mktemp("daemon")) as running:
+    with house(tmp_path_factory.mktemp("daemon"), may_ask=lambda _: False) as running:
         running.do(_stock(running))
         yield running
 
@@ -53,8 +55,8 @@ async def draft(running: House, name: str) -> Any:
 
 def test_devices_as_a_table(daemon: House) -> None:
     lines = daemon.well("device", "list").splitlines()
-    assert lines[0].split() == ["ID", "MODEL", "VERSION", "REL", "ONLINE", "SEEN"]
-    assert lines[1].split() == ["d1", "m1", "1.0.0", "1", "-", "-"]
+    assert lines[0].split() == ["ID", "MODEL", "VERSION", "REL", "ENDPOINTS", "ONLINE", "SEEN"]
+    assert lines[1].split() == ["d1", "m1", "1.0.0", "1", "-", "-", "-"]
     assert [line.split()[0] for line in lines[1:]] == ["d1", "d2", "d3"]
 
 
@@ -117,6 +119,31 @@ def test_rollouts(daemon: House) -> None:
     assert text[-1] == f"  because {said['standing']['text']}"
 
 
+def test_a_service_that_may_not_be_asked_is_said_at_once(daemon: House, plan_file: Path) -> None:
+    gate = {"url": "https://metrics.example.net/ota?key=secret", "condition": "alerts == 0"}
+    plan_file.write_text(yaml.safe_dump(PLAN | {"name": "asking", "gate": gate}))
+    result = daemon.ota("rollout", "create", "-f", str(plan_file))
+    text = "warning: https://metrics.example.net/ota is not listed in gates.origins: its stage will hold until it is\n"
+    assert (result.exit_code, result.stderr) == (0, text)
+
+
+def test_what_is_over_is_not_told_what_would_halt_it(daemon: House, capsys: pytest.CaptureFixture[str]) -> None:
+    data = json.loads(daemon.well("rollout", "explain", "spring", "-o", "json"))
+    show.draw_rollout_reason(data)
+    assert "among these halt" in capsys.readouterr().out
+    show.draw_rollout_reason(data | {"phase": "done"})
+    said = capsys.readouterr().out
+    assert "k=1" in said
+    assert "halt\n" not in said
+    assert "healthy devices pass" not in said
+
+
+@pytest.mark.parametrize(("more", "said"), [(0, "that is enough to halt"), (1, "1 more failure among these halts")])
+def test_one_is_one(more: int, said: str) -> None:
+    assert show._to_halt({"more": more}) == f"; {said}"
+    assert (counted(1, "device"), counted(0, "device")) == ("1 device", "0 devices")
+
+
 def test_why_a_rollout_stands_where_it_stands(daemon: House) -> None:
     data = json.loads(daemon.well("rollout", "explain", "spring", "-o", "json"))
     lines = daemon.well("rollout", "explain", "spring").splitlines()
@@ -124,7 +151,7 @@ def test_why_a_rollout_stands_where_it_stands(daemon: House) -> None:
     assert lines[1].startswith("  running since ")
     assert lines[2] == "  a person may: pause, halt, abort, retry, advance, skip"
     assert [
-        line for line in lines if line.startswith("  halt    k=1") and line.endswith("more failures among these halt")
+        line for line in lines if line.startswith("  halt    k=1") and line.endswith("1 more failure among these halts")
     ]
     assert [line for line in lines if line.startswith("  pass    ") and line.endswith("more healthy devices pass")]
     assert [line for line in lines if "operator" in line and "waits for being started" in line]

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.core.model import UpdateState
+from orchestrator.core.rollout import Command
 from orchestrator.ports import Lane
 from tests.cli.house import House, house
 from tests.support.factory import stock
@@ -144,7 +146,7 @@ def test_a_dry_run_makes_nothing_and_names_every_device(daemon: House, tmp_path:
     assert "spring  release radio-2.0.0  11 of 12 devices; an example" in shown
     assert "  stage 1  2 devices of group lab (berlin 2)\n    dev-00001 dev-00002\n" in shown
     assert "  of 11 of the devices that match nobody knows what they run\n" in shown
-    assert "  left out  1 devices: it does not meet the selector not id == dev-00007\n    dev-00007\n" in shown
+    assert "  left out  1 device: it does not meet the selector not id == dev-00007\n    dev-00007\n" in shown
     assert json.loads(daemon.well("rollout", "list", "-o", "json")) == []
     daemon.well("rollout", "create", "-f", path)
     exact = json.loads(daemon.well("rollout", "preview", "spring", "-o", "json"))
@@ -153,6 +155,32 @@ def test_a_dry_run_makes_nothing_and_names_every_device(daemon: House, tmp_path:
     named = [name for part in (*exact["stages"], *exact["left_out"]) for name in part["ids"]]
     assert sorted(named) == [f"dev-{at:05}" for at in range(12)]
     assert [stage["devices"] for stage in exact["stages"]] == [2, 4, 5]
+
+
+def test_who_is_no_witness_and_which_strata_are_missing_is_told(daemon: House, tmp_path: Path) -> None:
+    daemon.well("device", "set", "dev-00001", "dev-00002", "--group", "lab", "--site", "berlin")
+    path = written(tmp_path, "plan.yaml", PLAN + "evidence: {registered: 1d, strata: 2}\n")
+    shown = daemon.well("rollout", "create", "--dry-run", "-f", path)
+    assert "  stage 1  0 of 2 devices of group lab\n  stage 2  0 of 4 devices\n  stage 3  11 devices (" in shown
+    assert "  11 devices were registered too late for any but the last stage\n" in shown
+    daemon.well("rollout", "create", "-f", path)
+    plant = daemon.site.plant
+    rollout = daemon.do(plant.rollout(1))
+    daemon.do(plant.command(rollout, Command.START))
+    rollout = daemon.do(plant.advance(rollout))
+    assert "0 of the 2 that must be healthy by themselves\n" in daemon.well("rollout", "explain", "spring")
+    for _ in range(2):  # the group, and the second stage
+        plant.clock.advance(60)
+        daemon.do(plant.advance(rollout))
+        daemon.well("rollout", "resume", "spring", "--reason", "a new fleet")
+        rollout = daemon.do(plant.advance(rollout))
+    for _ in range(2):  # ten slots, eleven devices
+        daemon.do(plant.confirm(daemon.do(plant.updates(rollout, UpdateState.OFFERED))))
+        rollout = daemon.do(plant.advance(rollout))
+    shown = daemon.well("rollout", "explain", "spring")
+    assert shown.startswith("spring is inconclusive because of the 2 strata")
+    assert "  strata  1 of the 2 that must be healthy by themselves\n" in shown
+    assert "    berlin  not green  2 healthy, k=0 n=2, at most 0\n" in shown
 
 
 def test_a_selector_in_a_plan_is_shown_under_a_caret(daemon: House, tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def test_an_interrupt_is_exit_code_130(tmp_path: Path) -> None:
 def test_a_reader_that_goes_away_is_no_traceback(tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("x")
-    device = {"id": "d1", "model": "m1", "version": "", "rel": 0, "online": None, "seen_at": None}
+    device = {"id": "d1", "model": "m1", "version": "", "rel": 0, "online": None, "seen_at": None, "endpoints": None}
     with scripted(lambda _: Answer(200, json.dumps([device] * 9999).encode())) as server:
         words = ("--server", server.endpoint, "--token-file", str(token), "device", "list")
         with subprocess.Popen([*OTA, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

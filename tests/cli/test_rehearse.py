@@ -94,6 +94,13 @@ def test_a_stage_of_a_group_takes_its_devices_alone(plan: Path) -> None:
     assert none["devices_reached_max"] > 3
 
 
+def test_late_devices_are_no_witnesses(plan: Path) -> None:
+    plan.write_text(f"{PLAN}evidence: {{registered: 1d}}\n")
+    some, all_ = rehearsed(plan, "--late-share", "0.5"), rehearsed(plan, "--late-share", "1")
+    assert (some["completed_probability"], some["late"]) == (1.0, 0.5)
+    assert (all_["inconclusive_probability"], all_["devices_offered_max"]) == (1.0, 0)
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

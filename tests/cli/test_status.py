@@ -46,7 +46,7 @@ def test_a_person_sees_it_at_a_glance(live: House) -> None:
         "silence   is judged",
         "keyset    4",
         "triggers  can be signed",
-        "store     2 devices, 0 rollouts running, 0 triggers wait for the broker",
+        "store     2 devices, 0 rollouts running, triggers that wait for the broker: 0",
         "reports   12 since the start, the last at 2023-11-14 22:13:20Z",
         "expires   2023-11-15 22:13:20Z  in 1.0 days  trigger key k4",
         "expires   certificate of the broker: nobody answers",
@@ -62,6 +62,15 @@ def test_what_is_wrong_is_said(live: House, told: dict[str, Any]) -> None:
     assert f"triggers  {FAULT}" in lines
     assert "reports   0 since the start, the last at -" in lines
     assert lines[-1] == "expires   1970-01-01 00:00:01Z  is over  beat key"
+
+
+def test_a_store_that_cannot_be_written_and_a_clock_that_jumped_are_said(live: House, told: dict[str, Any]) -> None:
+    told |= {"store_fault": "the database failed: database or disk is full", "stopped_here": ["spring", "summer"]}
+    told |= {"clock_jump": {"at": 1_700_000_000.0, "by_s": -3600}}
+    lines = live.well("status").splitlines()
+    assert lines[3] == "clock     jumped by -3600 s at 2023-11-14 22:13:20Z; deadlines were moved with it"
+    assert "store     CANNOT be written: the database failed: database or disk is full" in lines
+    assert "stopped   spring, summer; not stored yet, do not restart the daemon" in lines
 
 
 def test_machines_get_the_whole_answer(live: House) -> None:

@@ -279,6 +279,22 @@ async def test_connection_states_and_running_releases_are_kept(store: Store) -> 
     assert (second.online, second.seen_at, second.version, second.rel) == (False, 7.0, "1.0.0", 1)
 
 
+async def test_the_endpoints_that_devices_go_by_are_kept_beside_what_they_run(store: Store) -> None:
+    def work(tx: Tx) -> None:
+        _, opened = add_fleet(tx, 2)
+        tx.mark_moved([], 7.0)
+        tx.mark_moved([make_report(opened[0], Kind.CONFIRMED, rel=3, ver="2.0")], 8.0)
+
+    async def kept() -> list[tuple[object, ...]]:
+        return [(item.seen_at, item.rel, item.endpoints) for item in await store.read(lambda tx: tx.devices("", 9))]
+
+    await write(store, work)
+    assert await kept() == [(8.0, 1, 3), (None, 1, None)]
+    said = [Hello(1, "d0", "m1", "1.0", 1), Hello(1, "d1", "m1", "1.0", 1, eps=0), Hello(1, "d2", "m1", eps=7)]
+    await write(store, lambda tx: tx.greet(said, 9.0, enrol=True))
+    assert await kept() == [(9.0, 1, None), (9.0, 1, 0), (9.0, 0, 7)]
+
+
 # Catalogue
 
 
@@ -325,7 +341,7 @@ async def test_an_object_is_looked_at_once(store: Store) -> None:
 async def test_releases_keep_their_artifacts(store: Store) -> None:
     first, second = sorted((make_artifact(2, ("m1",)), make_artifact(2, ("m2",))), key=lambda item: item.sha256)
     release = Release("radio-2", "2.0.0", 2, (first.sha256, second.sha256), 5.0)
-    newer = replace(release, name="radio-2b", artifacts=(first.sha256,), created_at=6.0)
+    newer = replace(release, name="radio-2b", artifacts=(first.sha256,), created_at=6.0, moves=True)
 
     def work(tx: Tx) -> None:
         tx.add_artifact(first, 1.0)
@@ -599,6 +615,21 @@ async def test_a_report_is_stored_once(store: Store) -> None:
     assert [line.kind for line in await store.read(lambda tx: tx.lines(two.id))] == ["failed", "running"]
 
 
+@pytest.mark.parametrize("at", [7.0, 1_763_746_765.123_456_7])
+async def test_a_repetition_in_the_same_instant_is_none_the_less_one(store: Store, at: float) -> None:
+    _, [one, two] = await write(store, lambda tx: add_fleet(tx, 2))
+    said = [make_report(item, Kind.FAILED, 4) for item in (one, two)]
+    for batch, news in ((said[:1], [True]), (said, [False, True]), (said, [False, False])):
+        assert await write(store, methodcaller("add_reports", batch, at)) == news
+    assert await write(store, lambda tx: tx.add_reports([*said, make_report(one, Kind.FAILED, 5)], at - 3600.0)) == [
+        False,
+        False,
+        True,
+    ], "the clock was set back"
+    [line, _] = sorted(await store.read(lambda tx: tx.lines(one.id)), key=lambda line: line.n)
+    assert line.at == pytest.approx(at, abs=0.001)
+
+
 # Outbox
 
 
@@ -823,7 +854,8 @@ async def test_the_registry_has_a_new_version_after_whatever_may_change_a_cohort
 
 
 async def test_a_sieve_leaves_out_who_cannot_be_meant(store: Store) -> None:
-    fleet = [make_device("d1"), make_device("d2", "m2"), make_device("d3", rel=5), make_device("d4", site="x")]
+    fleet = [make_device("d1", endpoints=5), make_device("d2", "m2"), make_device("d3", rel=5)]
+    fleet.append(make_device("d4", site="x", endpoints=0))
     await write(store, lambda tx: tx.enrol((item, "") for item in fleet))
     await write(store, lambda tx: tx.set_facts([replace(fleet[0], site="y")], 7.0))
     await write(store, lambda tx: tx.quarantine(["d2"], "wet", 7.0))
@@ -835,6 +867,8 @@ async def test_a_sieve_leaves_out_who_cannot_be_meant(store: Store) -> None:
         (Sieve({"site": frozenset({"x"})}, fixed_at=7.0), ["d4"]),
         (Sieve({"model": frozenset()}), []),
         (Sieve(quarantined=True), ["d2"]),
+        (Sieve(below_rel=5, moves=True), ["d4"]),
+        (Sieve(below_rel=6, moves=True), ["d1", "d4"]),
     ):
         found = await store.read(partial(_sieved, sieve))
         assert [item.id for item in found] == expected

@@ -76,6 +76,13 @@ async def test_exposed_devices_come_in_pages(store: Store, vulnerable: Vulnerabl
     assert found == expected
 
 
+async def test_devices_are_counted_by_their_endpoints(store: Store) -> None:
+    assert await store.read(lambda tx: tx.count_endpoints()) == {}
+    fleet = [make_device(f"e{at}", endpoints=rel) for at, rel in enumerate((0, 0, 3, None))]
+    await store.transact(Lane.OPERATOR, lambda tx: tx.enrol((item, "") for item in fleet))
+    assert await store.read(lambda tx: tx.count_endpoints()) == {0: 2, 3: 1, None: 1}
+
+
 def _page(tx: Tx, vulnerable: Vulnerable, after: str) -> list[Device]:
     page = tx.exposed(vulnerable, after, 2)
     assert len(page) <= 2

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.core.model import Device, Plan, SizeKind, StagePlan
+from orchestrator.core.model import Device, EvidenceRule, Plan, SizeKind, StagePlan
 from orchestrator.core.targeting import cohort
 from orchestrator.core.targeting.route import Stone, Way
 from tests.support.builders import REST, make_device, make_plan
@@ -166,6 +166,80 @@ def test_a_stage_of_a_group_takes_from_the_group_alone() -> None:
     assert queue.cut(1000).count == 180
 
 
+# Late devices
+
+WEEK_S = 604_800.0
+WITNESSES = EvidenceRule(registered_s=WEEK_S)
+
+
+@pytest.mark.parametrize(
+    ("registered_at", "late"), [(0.0, False), (5000.0, False), (5000.1, True), (WEEK_S + 5000.0, True), (9e9, True)]
+)
+def test_who_registered_less_than_asked_before_the_start_is_late(registered_at: float, late: bool) -> None:
+    device, started_at = make_device(registered_at=registered_at), WEEK_S + 5000.0
+    reason = cohort.late(device, make_plan(evidence=WITNESSES), started_at)
+    assert (reason is not None) is late
+    if reason is not None:
+        assert reason.code == "registered_late"
+        assert "less than 168 h before the rollout started" in reason.text
+    assert cohort.late(device, make_plan(), started_at) is None
+    assert cohort.late(device, make_plan(evidence=WITNESSES), None) is None
+
+
+def is_new(device_id: str) -> bool:
+    return int(device_id[1:]) % 5 < 2
+
+
+def mixed(plan: Plan, taken: dict[str, int] | None = None) -> tuple[cohort.Queue, list[cohort.Member]]:
+    """Return a queue of which two in five devices are late."""
+    devices = [replace(item, registered_at=9e9 if is_new(item.id) else 0.0) for item in REGISTRY]
+    found = list(cohort.members(SECRET, devices, plan, WEEK_S))
+    queue = cohort.Queue(taken)
+    queue.add(found)
+    return queue, found
+
+
+@given(st.lists(st.integers(0, 90), min_size=1, max_size=5), st.sampled_from(["", "site"]), st.booleans())
+def test_late_devices_are_taken_by_the_last_cut_alone(sizes: list[int], stratify: str, whole: bool) -> None:
+    plan = make_plan(stratify=stratify, evidence=WITNESSES)
+    queue, found = mixed(plan, {} if stratify else None)
+    assert {member.device_id for member in found if member.late} == {item.id for item in REGISTRY if is_new(item.id)}
+    old = sum(not member.late for member in found)
+    for size in sizes:
+        before = queue.left()
+        cut = queue.cut(size, late=False)
+        assert [member for member in found if member.late and cut.takes(member)] == []
+        assert cut.count == min(size, old)
+        old -= cut.count
+        assert queue.left() == before - cut.count
+    left = queue.left()
+    last = queue.cut(left if whole else left // 2)
+    assert last.count == (left if whole else left // 2)
+    if whole:
+        assert all(last.takes(member) for member in found if member.late)
+
+
+def test_what_is_taken_before_the_last_stage_is_the_order_of_the_old_ones() -> None:
+    queue, found = mixed(make_plan(evidence=WITNESSES))
+    cut = queue.cut(30, late=False)
+    assert [item for item in sorted(found) if cut.takes(item)] == [item for item in sorted(found) if not item.late][:30]
+
+
+def test_cuts_are_fair_to_the_old_devices_of_each_stratum() -> None:
+    queue, _ = mixed(make_plan(stratify="site", evidence=WITNESSES), {})
+    assert sorted(queue.cut(20, late=False).strata.values()) == [5, 5, 5, 5]
+    assert queue.strata() == {f"s{site}": 45 for site in range(4)}
+
+
+def test_late_devices_of_a_group_wait_as_well() -> None:
+    plan = make_plan(stages=(StagePlan(SizeKind.REST, 0, group="lab"), StagePlan(SizeKind.REST, 0)), evidence=WITNESSES)
+    queue, found = mixed(plan)
+    assert queue.left("lab") == 20
+    assert queue.cut(20, "lab", late=False).count == 0  # all of them are new
+    assert queue.left("lab") == 20
+    assert queue.cut(200).count == len(found)
+
+
 @pytest.mark.parametrize("size", [1, 7, 40, 199])
 def test_a_stratified_cut_is_fair_to_every_stratum(size: int) -> None:
     queue, found = queue_of(make_plan(stratify="site"), {})
@@ -270,3 +344,4 @@ def test_a_sieve_says_what_a_database_can_check() -> None:
     plan = make_plan(models=("m1", "m3"), select="site == berlin and model != m7 and rel < 9")
     found = cohort.sieve(plan, frozenset({"m1", "m2"}), 5, 7.0)
     assert found == cohort.Sieve({"site": frozenset({"berlin"}), "model": frozenset({"m1"})}, 5, 7.0)
+    assert cohort.sieve(plan, frozenset({"m1", "m2"}), 5, 7.0, moves=True) == replace(found, moves=True)

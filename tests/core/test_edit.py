@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from orchestrator.core import edit
 from orchestrator.core.judging.outside import ServiceGate
-from orchestrator.core.model import HaltRule, Phase, Rollout, SizeKind, Stage, StagePlan, Urgency
+from orchestrator.core.model import EvidenceRule, HaltRule, Phase, Rollout, SizeKind, Stage, StagePlan, Urgency
 from orchestrator.core.pace.ramp import Ramp
 from orchestrator.core.pace.requirement import Link, Requirements, Unknown
 from orchestrator.core.pace.retry import Retry, RetryPolicy
@@ -114,6 +114,8 @@ SAFE_FIRST: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("require.battery", {"require": Requirements(battery_pct=40)}, {"require": Requirements()}),
     ("require.links", {"require": Requirements(links=frozenset({Link.WIFI}))}, {"require": Requirements()}),
     ("require.unknown", {"require": Requirements()}, {"require": Requirements(unknown=Unknown.ALLOW)}),
+    ("evidence.registered", {"evidence": EvidenceRule(7200.0)}, {"evidence": EvidenceRule(3600.0)}),
+    ("evidence.strata", {"evidence": EvidenceRule(strata=2)}, {"evidence": EvidenceRule(strata=1)}),
     ("quarantine.after", {"retry": RetryPolicy(quarantine_after=3)}, {"retry": RetryPolicy(quarantine_after=0)}),
     (
         "retry.transient.attempts",
@@ -163,7 +165,7 @@ def test_every_key_of_a_stage_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_what_is_in_a_list_is_told_whole() -> None:
     [change] = changed(windows=Windows((Window(0, 3600, frozenset({1, 0})),)))
-    assert (change.before, change.after) == (None, "begins_s 0, ends_s 3600, days 0 1")
+    assert (change.before, change.after) == (None, "begins 0s, ends 3600s, days 0 1")
 
 
 def test_a_longer_wait_before_a_retry_is_no_loosening() -> None:
@@ -244,6 +246,12 @@ def test_stages_of_groups_keep_their_sizes() -> None:
         changed(at, stages=(stages[0], StagePlan(SizeKind.COUNT, 50)))
     slower = (stages[0], replace(stages[1], soak_s=60.0))
     assert [item.path for item in changed(at, stages=slower)] == ["stages.1.soak"]
+
+
+def test_a_gate_is_shown_as_its_file_has_it() -> None:
+    wanted = replace(PLAN, gate=replace(GATE, every_s=0.2))
+    (change,) = edit.changes(replace(RUNNING, plan=replace(PLAN, gate=GATE)), wanted)
+    assert change.after == "url https://metrics.example/, condition up == true, every 0.2s, timeout 10s, if_unmet hold"
 
 
 SIZES = st.lists(st.integers(1, 300), min_size=1, max_size=4)

@@ -35,8 +35,8 @@ def test_counts_of_a_stage_sum_strata_and_epochs() -> None:
 
 def test_every_state_is_counted_once_and_relapses_are_no_devices() -> None:
     counts = evidence.stage_counts(ONE_OF_EACH, 0)
-    assert counts.opened == evidence.opened(ONE_OF_EACH) == len(UpdateState) == 18
-    assert counts.reached == 18 - len(update.NEUTRAL)
+    assert counts.opened == evidence.opened(ONE_OF_EACH) == len(UpdateState) == 19
+    assert counts.reached == len(UpdateState) - len(update.NEUTRAL)
     assert (counts.resolved, counts.failures, counts.unreached) == (5, 4, 1)
     assert counts.in_flight == evidence.in_flight(ONE_OF_EACH) == 7
     assert evidence.pending(ONE_OF_EACH) == 1
@@ -44,7 +44,7 @@ def test_every_state_is_counted_once_and_relapses_are_no_devices() -> None:
 
 def test_devices_taken_are_counted_per_stratum_and_what_happened_to_them_is_no_device() -> None:
     tally = ONE_OF_EACH + make_tally({"pending": 3, MET: 5}, stratum="m2")
-    assert evidence.opened_by_stratum(tally) == {"m1": 18, "m2": 3}
+    assert evidence.opened_by_stratum(tally) == {"m1": 19, "m2": 3}
 
 
 def test_slots_and_devices_are_counted_over_all_stages() -> None:

@@ -148,6 +148,13 @@ def test_a_faultless_stage_always_meets_its_default_limit(size: int, confidence:
     assert gate.upper_bound(0, size, confidence) <= gate.default_limit(size, confidence) <= 1.0
 
 
+@given(st.integers(0, 300), st.sampled_from([0.02, 0.05, 0.1, 0.3, 0.95, 1.0]))
+def test_failures_allowed_are_the_most_within_the_limit(exposed: int, limit: float) -> None:
+    found = gate.failures_allowed(exposed, limit)
+    assert found == 0 or gate.upper_bound(found, exposed) <= limit
+    assert found == exposed or gate.upper_bound(found + 1, exposed) > limit
+
+
 def test_default_limit_of_small_fleets_is_the_bound_of_a_faultless_one() -> None:
     assert [gate.default_limit(size) for size in (0, 1, 3, 5, 9)] == [1.0, 0.95, 0.6316, 0.4508, 0.2832]
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.core.judging import gate, judgement
+from orchestrator.core.judging import diversity, gate, judgement
 from orchestrator.core.judging.evidence import halt_evidence
-from orchestrator.core.model import HaltRule, Plan
+from orchestrator.core.model import EvidenceRule, HaltRule, Plan
 from tests.core.test_operating import by_evidence, by_rate, operating
-from tests.support.builders import make_rollout, make_tally
+from tests.support.builders import REST, make_plan, make_rollout, make_tally
 
 PAGE = (Path(__file__).parents[2] / "docs" / "gates.md").read_text(encoding="utf-8")
 PROSE = " ".join(PAGE.split())
@@ -100,6 +100,16 @@ def test_the_example_of_an_extension() -> None:
     assert f"A stage of 10 with one failure and a limit of 30 % thus gets {more} more devices." in PROSE
 
 
+def test_failures_that_a_green_stratum_may_have() -> None:
+    head, *rows = table("limit |")
+    for limit, *cells in rows:
+        given = make_plan((100, REST), (percent(limit), None), evidence=EvidenceRule(strata=1))
+        rollout = make_rollout(given, 5000)
+        found = [diversity.strata(rollout, make_tally({"confirmed": int(size)})) for size in head[1:]]
+        assert list(map(int, cells)) == [item.allowed for (item,) in found]
+    assert len(rows) == 6
+
+
 def _thresholds(models: int, epoch: int = 0) -> list[float]:
     tally = make_tally({"confirmed": 1}, epoch=epoch)
     return [item.threshold for item in halt_evidence(make_rollout(strata=models, epoch=epoch), tally)]
@@ -127,6 +137,8 @@ SENTENCES: Sequence[tuple[Callable[[], Sequence[object]], str]] = [
         lambda: (share(DEFAULTS.resolved_share), share(DEFAULTS.max_unreached)),
         "At least {} of the reached devices are resolved, the soak is over, and at most {} of the stage is unreached.",
     ),
+    (lambda: (diversity.LEAST_HEALTHY,), "- at least {} of its devices are healthy"),
+    (lambda: (diversity.LEAST_HEALTHY,), "one stops with so many lies that fewer than {} healthy devices"),
     (lambda: (judgement.RAMP_START,), "A stage begins with {} devices in flight"),
 ]
 

@@ -317,6 +317,34 @@ def test_a_stage_takes_what_its_extended_predecessors_left() -> None:
     )
 
 
+def drained(found: int, **changes: object) -> Rollout:
+    """Return a rollout whose first stage found so many of its 20 devices, for the others registered too late."""
+    first = Stage(base=20, target=found, drained=True)
+    rollout = make_rollout(make_plan((20, REST), LIMITS[:1]), 200)
+    return replace(rollout, stages=(first, rollout.stages[1]), **changes)  # type: ignore[arg-type]
+
+
+def test_a_stage_with_fewer_devices_than_planned_passes_if_they_show_enough() -> None:
+    after = step(drained(14), {"confirmed": 14})
+    assert (after.rollout.stage, after.rollout.current.target) == (1, 186)
+
+
+@pytest.mark.parametrize("found", [0, 1, 13])
+def test_where_they_do_not_it_asks_a_person_at_once(found: int) -> None:
+    after = step(drained(found), {"confirmed": found})
+    assert (after.rollout.phase, after.reason.code, after.effects) == (P.INCONCLUSIVE, "inconclusive", (VoidQueued(),))
+    assert "registered too late for any but the last stage" in after.reason.text
+    resumed = machine.operate(after.rollout, {}, machine.Command.RESUME, actor="ann", reason="seen", now=1.0).rollout
+    assert step(resumed, {"confirmed": found}).rollout.stage == 1
+
+
+def test_its_default_limit_is_that_of_its_planned_size() -> None:
+    rollout = replace(drained(14), plan=make_plan((20, REST)))
+    assert step(rollout, {"confirmed": 14}).rollout.stage == 1
+    many = replace(rollout, stages=(Stage(base=100, target=14, drained=True), rollout.stages[1]))
+    assert step(many, {"confirmed": 14}).rollout.phase is P.INCONCLUSIVE
+
+
 RAMP = ramp.Ramp(base=6, factor=2.0, cap=60, every_s=100.0)
 
 
@@ -327,7 +355,7 @@ def test_a_ramp_holds_what_would_start_too_soon_and_says_until_when() -> None:
     after = judgement.started(first.rollout, 1, 1000.0)
     held = step(after, {"pending": 19, "offered": 1}, 1000.0)
     assert (held.effects, held.wake_at) == ((), 1010.0)
-    assert held.reason == Reason("ramp", "9 devices wait for the ramp; 6 may start per minute")
+    assert held.reason == Reason("ramp", "9 devices waiting for the ramp; 6 may start per minute")
     assert step(after, {"pending": 19, "offered": 1}, 1010.0).effects == (Offer(1),)
     assert step(after, {"pending": 19, "offered": 1}, 990.0).effects == ()  # a clock that was set back gives none away
 

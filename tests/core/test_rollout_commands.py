@@ -180,6 +180,14 @@ def test_fewer_devices_than_expected_shrink_stage_and_cohort() -> None:
     )
 
 
+def test_devices_that_wait_for_the_last_stage_stay_in_the_cohort() -> None:
+    before = make_rollout(make_plan((20, 60, REST)), 200, stage=1)
+    tally = make_tally({"confirmed": 20}) + make_tally({"pending": 31}, stage=1)
+    after = machine.exhausted(before, tally, late=149)
+    drained = Stage(base=60, target=31, drained=True)
+    assert after == replace(before, stages=(before.stages[0], drained, before.stages[2]))
+
+
 FAILED = make_tally({"confirmed": 17, "failed": 2, "expired": 1})
 
 
@@ -189,7 +197,7 @@ def test_a_retry_gives_failed_devices_another_attempt_and_leaves_the_phase(phase
     decision = machine.operate(before, FAILED, C.RETRY, actor="bea", reason="new antenna", now=50.0)
     assert decision.effects == (Again(),)
     assert (decision.rollout.phase, decision.rollout.version) == (phase, before.version)
-    assert decision.reason.text == "3 devices get another attempt: new antenna"
+    assert decision.reason.text == "another attempt for 3 devices: new antenna"
     assert (decision.rollout.reason, decision.rollout.actor, decision.rollout.moved_at) == (decision.reason, "bea", 50)
 
 
@@ -218,7 +226,7 @@ def test_evidence_halts_a_stage_that_was_advanced() -> None:
 
 
 @pytest.mark.parametrize(
-    "tally", [make_tally({"pending": 20}), make_tally({"confirmed": 19}), make_tally({"retrying": 20})]
+    "tally", [make_tally({"pending": 20}), make_tally({"confirmed": 19}), make_tally({"retrying": 9, "postponed": 11})]
 )
 def test_advance_waits_until_every_device_was_offered_and_skip_does_not(tally: Mapping[TallyKey, int]) -> None:
     with pytest.raises(ConflictError) as refused:
@@ -247,8 +255,9 @@ def test_a_word_in_the_place_of_evidence_needs_a_reason(command: Command) -> Non
     assert refused.value.code == "reason_needed"
 
 
-def test_a_stage_waits_for_those_who_try_again() -> None:
-    waits = judgement.step(in_phase(P.RUNNING), make_tally({"confirmed": 19, "retrying": 1}), 50.0)
+@pytest.mark.parametrize("state", ["retrying", "postponed"])
+def test_a_stage_waits_for_those_who_try_again(state: str) -> None:
+    waits = judgement.step(in_phase(P.RUNNING), make_tally({"confirmed": 19, state: 1}), 50.0)
     assert (waits.reason.code, waits.effects) == ("retrying", ())
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.core.model import Artifact
+from orchestrator.core.pace.requirement import Link, Requirements, Unknown
 from orchestrator.core.trigger import (
     Issue,
     beat_claims,
+    conditions,
     install_claims,
     keyset_claims,
     recall_claims,
@@ -101,6 +104,51 @@ def test_urgency_and_policy() -> None:
         policy={"jit": 60},
     )
     assert (claims["urg"], claims["pol"]) == (2, {"jit": 60})
+
+
+@pytest.mark.parametrize(
+    ("required", "policy"),
+    [
+        (Requirements(), {}),
+        (Requirements(max_age_s=1.0, unknown=Unknown.ALLOW), {}),  # about what was said, not about what is
+        (Requirements(battery_pct=30), {"bat": 30}),
+        (Requirements(battery_pct=0), {}),
+        (Requirements(charging=True), {"chg": 1}),
+        (Requirements(free_bytes=4096), {"free": 4096}),
+        (Requirements(free_bytes=0), {"free": 0}),
+        (Requirements(free_bytes=2**60), {"free": 2**53 - 1}),
+        (Requirements(links=frozenset({Link.WIFI, Link.ETHERNET})), {"link": ["ethernet", "wifi"]}),
+        (Requirements(unmetered=True), {"unm": 1}),
+        (Requirements(uptime_s=0.1), {"up": 1}),
+        (Requirements(uptime_s=600.0), {"up": 600}),
+        (Requirements(uptime_s=1e300), {"up": 34_560_000}),
+    ],
+)
+def test_what_a_plan_requires_stands_in_the_policy(required: Requirements, policy: dict[str, object]) -> None:
+    assert conditions(required) == policy
+
+
+STRICTEST = Requirements(100, True, 2**60, frozenset(Link), True, 1e9)
+
+
+def test_a_trigger_with_every_condition_fits_whatever_its_names_are() -> None:
+    word, largest = "x" * 64, 2**53 - 1
+    artifact = replace(
+        ARTIFACT, name=word, version=word, component=word, hardware=(word,), format=word, rel=largest, sec=largest
+    )
+    artifact = replace(artifact, min_from=largest, size_bytes=largest)
+    issue = replace(
+        ISSUE, deployment=word, device=word, rollout=str(2**53), update_id=10**18 - 1, attempt=9999, seq=largest
+    )
+    url = "https://" + "d" * 102 + f"/v1/dl/{kit.IMAGE}"
+
+    def sized(required: Requirements) -> bytes:
+        claims = install_claims(
+            issue, artifact, stage=9999, urls=[url], statement_hash=kit.IMAGE, policy=conditions(required)
+        )
+        return signing_input(TokenType.TRIGGER, word, claims)
+
+    assert 146 <= len(sized(STRICTEST)) - len(sized(Requirements())) <= 147
 
 
 def test_recall_claims() -> None:
@@ -238,13 +286,28 @@ COUNTERS = st.integers(1, 2**53 - 1)
     ),
     stage=st.integers(0, 1000),
     urgency=st.integers(0, 2),
+    required=st.builds(
+        Requirements,
+        battery_pct=st.none() | st.integers(0, 100),
+        charging=st.booleans(),
+        free_bytes=st.none() | st.integers(0, 2**80),
+        links=st.frozensets(st.sampled_from(Link)),
+        unmetered=st.booleans(),
+        uptime_s=st.none() | st.floats(0.0, exclude_min=True, allow_nan=False),
+    ),
 )
 def test_devices_accept_what_is_offered_and_then_recalled(
-    artifact: Artifact, issue: Issue, stage: int, urgency: int
+    artifact: Artifact, issue: Issue, stage: int, urgency: int, required: Requirements
 ) -> None:
     statement = sealed(TokenType.ARTIFACT, kit.artifact_key, statement_claims(artifact, issued_at=kit.NOW))
     claims = install_claims(
-        issue, artifact, stage=stage, urls=[kit.URL], statement_hash=hash_of(statement), urgency=urgency
+        issue,
+        artifact,
+        stage=stage,
+        urls=[kit.URL],
+        statement_hash=hash_of(statement),
+        urgency=urgency,
+        policy=conditions(required),
     )
     trigger = sealed(TokenType.TRIGGER, kit.trigger_key, claims)
     device = device_of(issue, artifact, Component(artifact.component, rel=2, sec=0, seq=0))

@@ -16,7 +16,9 @@ S, F = UpdateState, FactKind
 LIMITS = Deadlines(accept_s=1000.0, download_s=100.0, install_s=10.0, confirm_s=1.0)
 NOW = Context(LIMITS, stage=0, epoch=0)
 OF_THE_DAEMON = {F.OFFER, F.WITHDRAW, F.RECALL, F.UNANSWERED, F.SILENT, F.RETURN, F.SUPERSEDE, F.AGAIN}
-ANEW = {(state, F.AGAIN) for state in update.RETRIABLE} | {(S.RETRYING, F.RETURN), (S.REFUSED, F.RETURN)}
+ANEW = {(state, F.AGAIN) for state in update.RETRIABLE} | {
+    (state, F.RETURN) for state in (S.RETRYING, S.REFUSED, S.POSTPONED)
+}
 
 
 def fact(kind: FactKind, **changes: int | str) -> Fact:
@@ -126,7 +128,7 @@ def test_a_failure_that_counts_may_still_be_tried_again_by_itself() -> None:
 def test_a_refusal_of_the_token_gets_a_new_one_and_any_other_is_final() -> None:
     stale = update.apply(make_update(S.OFFERED), fact(F.REFUSED, code="stale_seq"), PASSING, 5.0)
     assert isinstance(stale, Update)
-    assert (stale.state, stale.deadline_at, update.silence(stale)) == (S.REFUSED, 12.0, F.RETURN)
+    assert (stale.state, stale.deadline_at, update.silence(stale)) == (S.POSTPONED, 12.0, F.RETURN)
     assert stale.state in update.NEUTRAL
     begun = update.apply(stale, fact(F.ACCEPTED), PASSING, 6.0)
     assert isinstance(begun, Update)

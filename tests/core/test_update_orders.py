@@ -19,7 +19,7 @@ S, F = UpdateState, FactKind
 SAID = [F.ACCEPTED, F.PROGRESS, F.DOWNLOADED, F.INSTALLED, F.RUNNING, F.CONFIRMED, F.FAILED, F.ROLLED_BACK]
 SAID += [F.REFUSED, F.RECALLED, F.TOO_LATE]
 PASSING = "link_lost"
-DECIDED = [kind for kind in FactKind if kind not in (*SAID, F.GAVE_UP)]
+DECIDED = [kind for kind in FactKind if kind not in (*SAID, F.GAVE_UP, F.POSTPONED)]
 RETRY = RetryPolicy(transient=Retry(attempts=3, base_s=60.0))
 CURRENT = Context(Deadlines(), stage=0, epoch=0, retry=RETRY)
 JUDGED = Context(Deadlines(), stage=1, epoch=0, retry=RETRY)
@@ -102,6 +102,6 @@ def test_sums_of_changes_equal_the_recount(facts: list[Fact], context: Context) 
 def test_whoever_holds_a_slot_has_a_deadline(facts: list[Fact]) -> None:
     here, _ = fold([Fact(F.WITHDRAW), Fact(F.OFFER), *facts])
     if here.deadline_at is None:
-        assert here.state not in update.IN_FLIGHT | {S.RETRYING}
+        assert here.state not in update.IN_FLIGHT | update.TRY_AGAIN
     else:
-        assert here.state in update.IN_FLIGHT | update.RETRIABLE | {S.RETRYING, S.REFUSED}
+        assert here.state in update.IN_FLIGHT | update.RETRIABLE | update.TRY_AGAIN

@@ -5,7 +5,7 @@ import hashlib
 
 import pytest
 
-from orchestrator.doctor.dynsec import DAEMON, WITNESS, document
+from orchestrator.doctor.dynsec import BRIDGE, DAEMON, WITNESS, document
 from orchestrator.doctor.party import Login
 from orchestrator.errors import RequestError
 
@@ -39,6 +39,16 @@ def test_a_login_is_one_client() -> None:
         "dev-b": ["device", "device-dev-b"],
         WITNESS: [WITNESS],
     }
+
+
+def test_a_bridge_has_a_role_only_where_there_is_one() -> None:
+    found = document([*BASE, Login(BRIDGE, "x")])
+    (acls,) = [role["acls"] for role in found["roles"] if role["rolename"] == BRIDGE]
+    assert {acl["topic"] for acl in acls} == {"ota/v1/#"}
+    assert [each["roles"] for each in found["clients"] if each["username"] == BRIDGE] == [
+        [{"rolename": BRIDGE, "priority": 0}]
+    ]
+    assert BRIDGE not in {role["rolename"] for role in document(BASE)["roles"]}
 
 
 def test_passwords_are_hashed_and_certificates_need_none() -> None:

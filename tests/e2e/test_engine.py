@@ -169,7 +169,7 @@ async def spring(stage: Stage) -> View:
     facts[SIMULATED.index(IN_LAB)]["tags"] = ["lab"]  # type: ignore[assignment]
     await stage.post("/devices/facts", devices=facts)
     text = await stage.ota("device", "quarantine", QUARANTINED, "--reason", "water damage")
-    assert text == "1 devices quarantined\n"
+    assert text == "1 device quarantined\n"
     await stage.release("fw-2", 2, MODEL)
     stages: list[View] = [{"devices": 3}, {"devices": "rest"}]
     target = {"target": {"models": [MODEL]}, "select": "not tag(lab)", "stratify": "site"}
@@ -211,7 +211,7 @@ async def test_a_preview_names_the_devices_that_each_stage_then_takes(stage: Sta
 async def test_a_quarantined_device_says_why_until_it_is_released(stage: Stage) -> None:
     assert "water damage" in await stage.ota("device", "list", "--quarantined")
     assert "water damage" in await stage.ota("device", "explain", QUARANTINED)
-    assert await stage.ota("device", "release", QUARANTINED, "--reason", "dry") == "1 devices released\n"
+    assert await stage.ota("device", "release", QUARANTINED, "--reason", "dry") == "1 device released\n"
     assert (await stage.get(f"/devices/{QUARANTINED}"))["quarantine"] in (None, "")
 
 

@@ -122,7 +122,7 @@ async def test_a_piece_that_comes_too_late_changes_nothing(it: Plant) -> None:
     after = await it.command(before, C.RESUME)
     kept = await it.states(before)
     await it.write(lambda tx: open_piece(tx, before, members, it.clock()))
-    await it.write(lambda tx: note_exhausted(tx, replace(before, stage=1)))
+    await it.write(lambda tx: note_exhausted(tx, replace(before, stage=1), 0, it.clock()))
     assert await it.states(before) == kept
     assert (await it.rollout(before.id)).stages == after.stages
 

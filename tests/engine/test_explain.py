@@ -110,7 +110,7 @@ async def test_every_state_has_a_sentence(it: Plant, state: UpdateState) -> None
     assert view["state"] == state
     assert len(view["because"]) > 10
     assert "{" not in view["because"]
-    with_code = state in (S.REFUSED, S.RETRYING, S.FAILED, S.ROLLED_BACK)
+    with_code = state in (S.REFUSED, S.POSTPONED, S.RETRYING, S.FAILED, S.ROLLED_BACK)
     assert ("no_space" in view["because"]) is with_code
     await put(it, rollout, state, "")
     [view] = await why(it, "d000")
@@ -273,6 +273,7 @@ async def test_a_draft_and_a_cohort_that_is_counted_are_reasons(it: Plant) -> No
         (S.ACCEPTED, {"accepted": 99.0}),
         (S.INSTALLED, {"installed": 99.0}),
         (S.RETRYING, {"retrying": 99.0}),
+        (S.POSTPONED, {"postponed": 99.0}),
         (S.UNREACHED, {"unreached": None}),
         (S.REFUSED, {"refused": None}),
         (S.FAILED, {"failed": None}),

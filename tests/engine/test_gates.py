@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -13,8 +14,9 @@ from orchestrator.core.judging.outside import IfUnmet, ServiceGate, Verdict
 from orchestrator.core.model import Phase, Plan, Rollout, Update, UpdateState
 from orchestrator.core.rollout import Command
 from orchestrator.engine.insight.explain import explain_rollout
-from orchestrator.engine.rollouts.gates import Gatekeeper
+from orchestrator.engine.rollouts.gates import AT_ONCE, Gatekeeper
 from orchestrator.errors import RequestError
+from orchestrator.ports import Tx
 from orchestrator.wire.report import Hello, Kind
 from tests.support.builders import REST, make_plan
 from tests.support.factory import Plant
@@ -131,6 +133,90 @@ async def test_an_answer_outlives_a_crash(it: Plant) -> None:
     assert (stored.verdict, stored.asked_at) == (Verdict.PASS, it.clock())
     it.clock.advance(it.settings.grace_s)
     assert (await it.advance(scene.rollout)).stage == 1
+
+
+@dataclass
+class Silent:
+    """Services of which some never answer, and some do; it counts who waits."""
+
+    hangs: str
+    waiting: int = 0
+    most: int = 0
+    answered: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
+
+    async def ask(self, url: str) -> bytes:
+        if self.hangs in url:
+            self.waiting += 1
+            self.most = max(self.most, self.waiting)
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.waiting -= 1
+        self.answered.put_nowait(url)
+        return b'{"alerts": 0}'
+
+
+async def asking(it: Plant, places: Iterable[str], timeout_s: float) -> list[Rollout]:
+    """Return running rollouts that each ask one service."""
+    await it.enrol(10)
+    rollouts = []
+    for number, place in enumerate(places):
+        gate = ServiceGate(f"https://{place}/ota", "alerts == 0", every_s=60.0, timeout_s=timeout_s)
+        plan = replace(make_plan((1, REST), name=f"r{number}"), gate=gate)
+        rollouts.append(await it.running(plan))
+    return rollouts
+
+
+async def test_a_service_that_hangs_holds_up_no_other_and_not_more_than_its_share(it: Plant) -> None:
+    rollouts = await asking(it, [*["slow.example.net"] * (AT_ONCE + 2), "good.example.net"], timeout_s=3600.0)
+    service = Silent("slow.")
+    woken: set[int] = set()
+    looks = asyncio.Semaphore(0)
+    keeper = Gatekeeper(it.store, service, it.clock, woken.update)
+    task = asyncio.create_task(keeper.run(lambda _: looks.acquire()))
+    for _ in range(3):
+        looks.release()
+    assert await asyncio.wait_for(service.answered.get(), 20) == "https://good.example.net/ota"
+    while not woken:
+        await asyncio.sleep(0)
+    assert woken == {rollouts[-1].id}
+    assert service.most == AT_ONCE
+    it.clock.advance(60.0)
+    looks.release()
+    assert await asyncio.wait_for(service.answered.get(), 20) == "https://good.example.net/ota", "asked again meanwhile"
+    assert service.waiting == AT_ONCE, "nobody is asked twice at once"
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert service.waiting == 0
+
+
+async def test_who_never_answers_is_waited_for_as_long_as_the_plan_says(it: Plant) -> None:
+    rollouts = await asking(it, ["slow.example.net"] * (AT_ONCE + 1), timeout_s=0.01)
+    keeper = Gatekeeper(it.store, Silent("slow."), it.clock, lambda _: None)
+    assert [await keeper.ask_due(), await keeper.ask_due(), await keeper.ask_due()] == [AT_ONCE, 1, 0]
+    answers = [await it.store.read(partial(_answer_of, rollout=rollout)) for rollout in rollouts]
+    assert set(answers) == {(Verdict.HOLD, "https://slow.example.net/ota did not answer within 0.01 s")}
+
+
+def _answer_of(tx: Tx, rollout: Rollout) -> tuple[Verdict, str] | None:
+    found = tx.gate_answer(rollout.id, 0)
+    return None if found is None else (found.verdict, found.text)
+
+
+async def test_an_answer_to_what_is_not_asked_any_more_is_dropped(it: Plant) -> None:
+    scene = await gated(it)
+
+    other = replace(scene.rollout, plan=replace(scene.rollout.plan, gate=replace(GATE, condition="alerts < 5")))
+
+    class Slow:
+        async def ask(self, _: str) -> bytes:
+            await it.write(lambda tx: tx.save_rollout(other, None))
+            return b'{"alerts": 0}'
+
+    await Gatekeeper(it.store, Slow(), it.clock, lambda _: None).ask_due()
+    assert (await it.advance(scene.rollout)).stage == 0
+    assert "is being asked whether alerts < 5" in await scene.standing()
 
 
 async def offered(it: Plant, plan: Plan, count: int = 10) -> tuple[Rollout, list[Update]]:

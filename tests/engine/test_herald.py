@@ -10,12 +10,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from orchestrator import verifier
 from orchestrator.adapters.signers.file import FileSigner
 from orchestrator.core.rollout import Command
+from orchestrator.engine.rollouts import operations
 from orchestrator.engine.trust.herald import Herald, HeraldSettings, Keys, _bounds
 from orchestrator.errors import UnavailableError
+from orchestrator.ports import Tx
 from orchestrator.verifier import BEAT, Device, PublicKey, take_beat
-from orchestrator.wire import topics
+from orchestrator.wire import endpoints, topics
+from orchestrator.wire.report import Hello
 from tests.support.builders import REST, make_plan
-from tests.support.factory import DEPLOYMENT, Plant, make_verifier
+from tests.support.factory import DEPLOYMENT, Plant, make_artifact, make_verifier
 
 BEAT_KEY = FileSigner(ec.derive_private_key(15, ec.SECP256R1()))
 SETTINGS = HeraldSettings(DEPLOYMENT, every_s=100, lifetime_s=1000)
@@ -124,6 +127,53 @@ async def test_keysets_are_not_said_again_and_again_while_no_beat_can_be_signed(
     signer.away = False
     assert await says.say_if_due()
     assert [topic for topic, _, _ in it.bus.published] == ["ota/v1/keys/2", topics.BEAT]
+
+
+async def test_the_beat_that_lies_at_the_broker_is_at_hand_as_long_as_it_is_good(it: Plant) -> None:
+    says = herald(it)
+    assert says.beat() is None
+    await says.say_if_due()
+    assert says.beat() == it.bus.retained[topics.BEAT]
+    it.clock.advance(999)
+    assert says.beat() is not None
+    it.clock.advance(1)
+    assert says.beat() is None
+    it.clock.advance(-2000)
+    assert says.beat() is None
+    mute = herald(it, mute=True)
+    await mute.say_if_due()
+    assert mute.beat() is None
+
+
+async def test_while_devices_move_beats_come_often(it: Plant) -> None:
+    says = Herald(it.store, it.bus, replace(SETTINGS, moving_every_s=10), lambda: Keys(1, BEAT_KEY), it.clock)
+
+    async def said(after_s: float) -> bool:
+        it.clock.advance(after_s)
+        return await says.say_if_due()
+
+    await it.enrol(2)
+    await it.record(hellos=[Hello(1, "d000", "m1", "1.0.0", 1, eps=0)])
+    assert await said(0)
+    firmware = await it.running(make_plan((REST,), name="other", select='id == "d001"'))
+    assert not await said(0)  # firmware is no reason
+    artifact = make_artifact(1, component=endpoints.COMPONENT, format=endpoints.FORMAT)
+
+    def stock(tx: Tx) -> None:
+        tx.add_artifact(artifact, 0.0)
+        operations.create_release(tx, "move-1", [artifact.sha256], 0.0)
+
+    await it.write(stock)
+    move = await it.running(make_plan((REST,), (0.9,), name="move", release="move-1"))
+    assert (await it.states(move)).total() == 1
+    assert await said(0)
+    first = says.beat()
+    assert not await said(9)
+    assert await said(1)
+    assert says.beat() == it.bus.retained[topics.BEAT] != first
+    await it.confirm(await it.updates(move))
+    assert not await said(10)
+    await it.confirm(await it.updates(firmware))
 
 
 async def test_a_clock_that_is_set_back_does_not_silence_it(it: Plant) -> None:

@@ -150,7 +150,7 @@ async def test_the_ramp_counts_every_start_also_of_late_joiners(it: Plant) -> No
     assert counts == [1, 2, 3, 4, 5]
     assert it.clock() == pytest.approx(began + 40.0)
     standing = await it.store.read(lambda tx: explain.explain_rollout(tx, "spring", it.clock(), hearing=True))
-    assert (standing["code"], standing["because"]) == ("ramp", "5 devices wait for the ramp; 6 may start per minute")
+    assert (standing["code"], standing["because"]) == ("ramp", "5 devices waiting for the ramp; 6 may start per minute")
     await it.enrol(60, prefix="late")
     it.clock.advance(600.0)
     await it.advance(rollout)
@@ -253,7 +253,8 @@ async def test_a_device_that_refuses_for_now_is_held_until_it_says_better(it: Pl
     await it.send()
     [update] = await it.updates(rollout)
     await it.say([update], Kind.REFUSED, code="low_battery", facts=OwnFacts(bat=20))
-    assert await it.states(rollout) == Counter(refused=1)
+    assert await it.states(rollout) == Counter(postponed=1)
+    assert (await it.advance(rollout)).phase is Phase.RUNNING
     it.clock.advance(86_400.0)
     await it.record(hellos=[hello(bat=20)])
     await it.recorder.judge_silence_once()

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -29,6 +30,8 @@ from orchestrator.errors import (
 )
 from orchestrator.ports import Found, Locator
 from orchestrator.verifier import ARTIFACT, TRIGGER, PublicKey
+from orchestrator.wire import endpoints
+from orchestrator.wire.endpoints import Endpoints, encode_endpoints
 from orchestrator.wire.token import TokenType, assemble, encode64, signing_input
 from tests.support.bucket import bucket_endpoint, new_name, opened, settings
 
@@ -37,6 +40,7 @@ __all__ = ["bucket_endpoint"]
 NOW = 1_800_000_000.0
 IMAGE = bytes(range(256)) * 4096 + b"tail"
 LIMIT = 1 << 21
+DEPLOYMENT = "test-fleet"
 SIGNER = FileSigner(ec.derive_private_key(7, ec.SECP256R1()))
 STRANGER = FileSigner(ec.derive_private_key(8, ec.SECP256R1()))
 KEYS = {SIGNER.kid: PublicKey(SIGNER.kid, ARTIFACT, SIGNER.x, SIGNER.y)}
@@ -110,7 +114,7 @@ def folder(tmp_path: Path) -> Folder:
 
 
 async def _examine(folder: Folder, uri: str, limit_bytes: int = LIMIT) -> Artifact:
-    return await examine(folder, uri, KEYS, limit_bytes=limit_bytes, clock=lambda: NOW)
+    return await examine(folder, uri, KEYS, limit_bytes=limit_bytes, deployment=DEPLOYMENT, clock=lambda: NOW)
 
 
 # One artifact
@@ -121,7 +125,13 @@ async def test_a_signed_artifact_is_read_once_and_pinned(folder: Folder) -> None
     uri = folder.put("fw.bin", IMAGE, token)
     steps: list[tuple[int, int]] = []
     artifact = await examine(
-        folder, uri, KEYS, limit_bytes=LIMIT, progress=lambda *step: steps.append(step), clock=lambda: NOW
+        folder,
+        uri,
+        KEYS,
+        limit_bytes=LIMIT,
+        deployment=DEPLOYMENT,
+        progress=lambda *step: steps.append(step),
+        clock=lambda: NOW,
     )
     pinned = (await folder.stat(uri)).locator.version
     assert artifact == replace(_described(IMAGE), statement=token.decode(), uri=uri, source_version=pinned)
@@ -136,14 +146,14 @@ async def test_the_same_from_a_bucket(bucket_endpoint: str) -> None:
     await bucket.put(bucket_endpoint, name, "fw.bin.statement", _statement(IMAGE))
     uri = f"s3://{name}/fw.bin"
     with opened(S3Source(settings(bucket_endpoint))) as source:
-        artifact = await examine(source, uri, KEYS, limit_bytes=LIMIT, clock=lambda: NOW)
+        artifact = await examine(source, uri, KEYS, limit_bytes=LIMIT, deployment=DEPLOYMENT, clock=lambda: NOW)
         assert artifact.source_version == (await source.stat(uri)).locator.version
         await bucket.put(bucket_endpoint, name, "fw.bin", IMAGE[::-1])
         with pytest.raises(TrustError) as refused:
-            await examine(source, uri, KEYS, limit_bytes=LIMIT, clock=lambda: NOW)
+            await examine(source, uri, KEYS, limit_bytes=LIMIT, deployment=DEPLOYMENT, clock=lambda: NOW)
         assert refused.value.code == "hash_mismatch"
         with pytest.raises(NotFoundError) as missing:
-            await examine(source, f"s3://{name}-not/fw.bin", KEYS, limit_bytes=LIMIT)
+            await examine(source, f"s3://{name}-not/fw.bin", KEYS, limit_bytes=LIMIT, deployment=DEPLOYMENT)
     assert artifact.sha256 == encode64(hashlib.sha256(IMAGE).digest())
     assert missing.value.code == "no_such_bucket"
 
@@ -199,7 +209,7 @@ async def test_a_key_for_triggers_cannot_sign_artifacts(folder: Folder) -> None:
     uri = folder.put("fw.bin", IMAGE, GOOD)
     keys = {SIGNER.kid: PublicKey(SIGNER.kid, TRIGGER, SIGNER.x, SIGNER.y)}
     with pytest.raises(TrustError, match="wrong_role"):
-        await examine(folder, uri, keys, limit_bytes=LIMIT, clock=lambda: NOW)
+        await examine(folder, uri, keys, limit_bytes=LIMIT, deployment=DEPLOYMENT, clock=lambda: NOW)
 
 
 async def test_the_limit_counts_what_lies_there_too(folder: Folder) -> None:
@@ -216,6 +226,50 @@ async def test_a_delta_is_not_offered_yet(folder: Folder) -> None:
     with pytest.raises(RequestError) as refused:
         await _examine(folder, uri)
     assert refused.value.code == "unsupported_format"
+
+
+DOCUMENT = encode_endpoints(Endpoints(DEPLOYMENT, mqtt=("mqtts://broker.example",)))
+
+
+def _stated(data: bytes, **changes: Any) -> bytes:
+    told = replace(_described(data), component=endpoints.COMPONENT, format=endpoints.FORMAT)
+    return _sign(statement_claims(replace(told, **changes), issued_at=NOW - 60))
+
+
+async def test_a_document_of_endpoints_is_imported(folder: Folder) -> None:
+    uri = folder.put("move.json", DOCUMENT, _stated(DOCUMENT))
+    assert (await _examine(folder, uri)).component == "endpoints"
+
+
+@pytest.mark.parametrize(
+    ("document", "hint"),
+    [
+        (b"{}", "malformed"),
+        (DOCUMENT.replace(b"test-fleet", b"other-fleet"), "for the deployment 'other-fleet', not test-fleet"),
+        (DOCUMENT.replace(b"broker.example", b"10.0.0.1"), "names its host by a number"),
+        (DOCUMENT[:-1] + b" " * 4096 + b"}", "oversize"),
+    ],
+)
+async def test_a_document_that_devices_would_refuse_is_refused_with_the_reason(
+    folder: Folder, document: bytes, hint: str
+) -> None:
+    uri = folder.put("move.json", document, _stated(document))
+    with pytest.raises(RequestError) as refused:
+        await _examine(folder, uri)
+    assert refused.value.code == "bad_endpoints"
+    assert hint in refused.value.message
+    assert uri in refused.value.message
+
+
+@pytest.mark.parametrize("changes", [{"component": "main"}, {"format": "raw"}])
+async def test_endpoints_are_stated_by_component_and_format_or_not_at_all(
+    folder: Folder, changes: dict[str, str]
+) -> None:
+    uri = folder.put("move.json", DOCUMENT, _stated(DOCUMENT, **changes))
+    with pytest.raises(RequestError, match="--comp endpoints --format otad-endpoints") as refused:
+        await _examine(folder, uri)
+    assert refused.value.code == "bad_endpoints"
+    assert uri not in folder.read_uris
 
 
 @pytest.mark.parametrize(
@@ -276,7 +330,15 @@ def shelf() -> Shelf:
 
 def _importer(folder: Folder, shelf: Shelf) -> Importer:
     registry = Registry(shelf.register, shelf.known, shelf.remember)
-    return Importer([folder], lambda: KEYS, registry, limit_bytes=LIMIT, clock=lambda: NOW, chance=lambda: 0.5)
+    return Importer(
+        [folder],
+        lambda: KEYS,
+        registry,
+        limit_bytes=LIMIT,
+        deployment=DEPLOYMENT,
+        clock=lambda: NOW,
+        chance=lambda: 0.5,
+    )
 
 
 class Rounds:

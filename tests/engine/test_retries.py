@@ -117,7 +117,7 @@ async def test_a_person_gives_failed_devices_another_attempt_and_the_failure_sta
     bad, *good = await it.updates(rollout, S.OFFERED)
     await it.say([bad], Kind.FAILED, code="hash_mismatch")
     decision = await it.conductor.command("spring", C.RETRY, actor="ann", reason="new mirror")
-    assert decision.reason.text == "1 devices get another attempt: new mirror"
+    assert decision.reason.text == "another attempt for 1 device: new mirror"
     repeated = await it.conductor.command("spring", C.RETRY, actor="ben", reason="me too")
     assert repeated.reason.code == "unchanged"
     await it.tallies_hold(rollout)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from orchestrator.core.model import Device, Phase, Plan, Rollout, SizeKind, StagePlan, UpdateState
+from orchestrator.core.model import Device, EvidenceRule, Phase, Plan, Rollout, SizeKind, StagePlan, UpdateState
 from orchestrator.core.rollout import Command
 from orchestrator.core.targeting.facts import Change
 from orchestrator.engine.insight import explain
@@ -16,7 +17,7 @@ from orchestrator.engine.rollouts.operations import NewDevice, create_release, e
 from orchestrator.engine.targeting import facts, preview
 from orchestrator.engine.targeting.joining import PACE_S, STONES_S, Joining
 from orchestrator.errors import ConfigError, ConflictError, NotFoundError, RequestError
-from orchestrator.wire.report import Hello
+from orchestrator.wire.report import Hello, Kind
 from tests.support.builders import REST, make_plan
 from tests.support.factory import Plant, make_artifact, stock
 
@@ -143,7 +144,7 @@ async def test_more_strata_than_can_be_told_apart_are_refused_with_a_way_out(it:
     assert (rollout.phase, rollout.reason.code) == (P.DRAFT, "too_many_strata")
     assert "more than 64 values" in rollout.reason.text
     with pytest.raises(RequestError, match="more than 64 values"):
-        await preview.of_rollout(it.store, rollout.plan.name)
+        await preview.of_rollout(it.store, rollout.plan.name, it.clock())
 
 
 # Fixed cohorts
@@ -263,7 +264,7 @@ async def test_who_is_too_old_is_left_out_and_joins_when_it_reached_the_stone(it
     await it.write(lambda tx: tx.add_artifact(target, 0.0))
     await it.write(lambda tx: create_release(tx, "radio-4", [target.sha256], 0.0))
     plan = make_plan((REST,), (0.9,), release="radio-4", open_cohort=True)
-    seen = await preview.of_plan(it.store, plan)
+    seen = await preview.of_plan(it.store, plan, it.clock())
     assert (await drawn(it, seen))[1] == {"from_too_low": {"old000", "old001"}}
     assert (seen.summary()["devices"], seen.summary()["unknown"]) == (3, 1)
     rollout = await it.running(plan)
@@ -291,6 +292,122 @@ async def test_nobody_joins_a_fixed_cohort(it: Plant) -> None:
     assert (await it.rollout(rollout.id)).cohort_size == 6
 
 
+# Late devices
+
+WEEK_S = 604_800.0
+WITNESSES = EvidenceRule(registered_s=WEEK_S)
+
+
+async def mixed(it: Plant, old: int, new: int) -> None:
+    """Register devices, and others more than a week later."""
+    await it.enrol(old)
+    it.clock.advance(WEEK_S + 60)
+    await it.enrol(new, prefix="n")
+    it.clock.advance(60)
+
+
+async def test_devices_that_just_registered_wait_for_the_last_stage(it: Plant) -> None:
+    await mixed(it, 30, 30)
+    rollout = await it.running(make_plan((10, 20, REST), (0.9, 0.9, 0.9), evidence=WITNESSES))
+    assert [stage.base for stage in rollout.stages] == [10, 20, 30]
+    [view] = [await it.store.read(lambda tx: explain.explain_device(tx, "n000", it.clock(), hearing=True))]
+    assert [item["code"] for item in view["rollouts"][0]["reasons"]] == ["registered_late", "stage_not_open"]
+    rollout = await finish(it, rollout)
+    assert rollout.phase is P.DONE
+    found = await taken(it, rollout)
+    assert {stage: {name[0] for name in names} for stage, names in found.items()} == {0: {"d"}, 1: {"d"}, 2: {"n"}}
+    assert not any(stage.drained for stage in rollout.stages)
+    await it.tallies_hold(rollout)
+
+
+async def test_too_few_old_devices_are_taken_and_that_is_on_the_record(it: Plant) -> None:
+    await mixed(it, 14, 46)
+    rollout = await finish(it, await it.running(make_plan((10, 20, REST), (0.9, 0.9, 0.9), evidence=WITNESSES)))
+    assert (rollout.phase, [stage.target for stage in rollout.stages]) == (P.DONE, [10, 4, 46])
+    assert [stage.drained for stage in rollout.stages] == [False, True, False]
+    events = await it.store.read(lambda tx: tx.events(rollout.id))
+    [event] = [item for item in events if item.code == "registered_late"]
+    assert (event.stage, event.text) == (1, "4 of 20 devices; 46 were registered too late for this stage")
+
+
+async def test_where_all_are_new_a_person_is_asked_before_anything_is_offered(it: Plant) -> None:
+    await it.enrol(20)
+    rollout = await it.running(make_plan((5, REST), evidence=WITNESSES))
+    assert (rollout.phase, rollout.reason.code) == (P.INCONCLUSIVE, "inconclusive")
+    assert (await it.updates(rollout), rollout.cohort_size) == ([], 20)
+    await it.command(rollout, Command.RESUME)
+    rollout = await finish(it, await it.advance(rollout))
+    assert (rollout.phase, await taken(it, rollout)) == (P.DONE, {1: set(named(*range(20)))})
+
+
+async def test_an_extension_takes_the_old_devices_that_are_left_and_then_asks(it: Plant) -> None:
+    await mixed(it, 13, 47)
+    plan = make_plan((10, REST), (0.3,), evidence=WITNESSES)
+    rollout = await it.running(replace(plan, halt=replace(plan.halt, lost_after_reboot=False)))
+    first, *others = await it.updates(rollout, S.OFFERED)
+    await it.say([first], Kind.FAILED, n=9)
+    await it.confirm(others)
+    rollout = await finish(it, await it.advance(rollout))
+    assert (rollout.phase, rollout.reason.code) == (P.INCONCLUSIVE, "inconclusive")
+    assert (rollout.current.target, rollout.current.drained) == (13, True)
+    assert "registered too late" in rollout.reason.text
+
+
+async def test_who_registers_into_an_open_cohort_enters_the_last_stage(it: Plant) -> None:
+    await mixed(it, 20, 0)
+    rollout = await it.running(make_plan((5, 10, REST), (0.9, 0.9, 0.9), open_cohort=True, evidence=WITNESSES))
+    await it.enrol(7, prefix="late")
+    assert await joining(it).look() == 7
+    rollout = await finish(it, await it.advance(rollout))
+    found = await taken(it, rollout)
+    assert [len(found[stage]) for stage in range(3)] == [5, 10, 12]
+    assert {name for name in found[0] | found[1] if name.startswith("late")} == set()
+    assert rollout.phase is P.DONE
+
+
+@pytest.mark.parametrize("changes", [{}, {"stratify": "site"}])
+async def test_a_preview_says_who_is_late_and_which_stage_finds_too_few(it: Plant, changes: dict[str, Any]) -> None:
+    await mixed(it, 14, 26)
+    await say(it, named(*range(7)), site="berlin")
+    plan = make_plan((10, 20, REST), (0.9, 0.9, 0.9), evidence=WITNESSES, **changes)
+    rollout = await it.create(plan)
+    seen = await preview.of_rollout(it.store, plan.name, it.clock())
+    stages, out = await drawn(it, seen)
+    summary = seen.summary()
+    assert (summary["late"], out) == (26, {})
+    assert [(item["wanted"], item["devices"]) for item in summary["stages"]] == [(10, 10), (20, 4), (26, 26)]
+    told = [line async for piece in preview.lines(it.store, seen) for line in piece]
+    assert {line["device"] for line in told if line.get("late")} == stages[2]
+    await it.command(rollout, Command.START)
+    it.clock.advance(30)
+    rollout = await finish(it, await it.advance(rollout))
+    assert await taken(it, rollout) == stages
+
+
+async def test_a_stage_that_too_few_strata_praise_says_so(it: Plant) -> None:
+    await it.enrol(60)
+    await say(it, named(*range(57)), site="berlin")
+    plan = make_plan((20, REST), (0.9, 0.9), stratify="site", evidence=EvidenceRule(strata=2))
+    rollout = await it.running(plan)
+
+    async def told() -> dict[str, Any]:
+        return await it.store.read(lambda tx: explain.explain_rollout(tx, "spring", it.clock(), hearing=True))
+
+    await it.confirm((await it.updates(rollout, S.OFFERED))[:1])
+    assert [item["need"] for item in (await told())["waits_for"] if item["code"] == "strata"] == [2]
+    rollout = await finish(it, rollout)
+    assert (rollout.phase, rollout.reason.code) == (P.INCONCLUSIVE, "strata")
+    found = await told()
+    assert (found["gate"]["rule"], found["diversity"]["needed"], found["diversity"]["green"]) == ("strata", 2, 1)
+    assert found["diversity"]["strata"] == [
+        {"stratum": "(none)", "green": False, "healthy": 1, "k": 0, "n": 1, "allowed": 0},
+        {"stratum": "berlin", "green": True, "healthy": 19, "k": 0, "n": 19, "allowed": 14},
+    ]
+    await it.command(rollout, Command.RESUME)
+    rollout = await finish(it, await it.advance(rollout))
+    assert rollout.phase is P.DONE
+
+
 # Previews
 
 PLANS = [
@@ -312,7 +429,7 @@ async def test_a_preview_names_exactly_the_devices_that_each_stage_takes(it: Pla
     await say(it, named(*range(10)), site="berlin", join=("lab",))
     await say(it, named(*range(10, 25)), site="paris")
     rollout = await it.create(plan)
-    stages, out = await drawn(it, await preview.of_rollout(it.store, plan.name))
+    stages, out = await drawn(it, await preview.of_rollout(it.store, plan.name, it.clock()))
     await it.command(rollout, Command.START)
     it.clock.advance(30)
     rollout = await finish(it, await it.advance(rollout))
@@ -322,22 +439,22 @@ async def test_a_preview_names_exactly_the_devices_that_each_stage_takes(it: Pla
     assert out["current"] == {"new000", "new001"}
     assert sum(map(len, stages.values())) + sum(map(len, out.values())) == 45
     with pytest.raises(ConflictError, match="was started"):
-        await preview.of_rollout(it.store, plan.name)
+        await preview.of_rollout(it.store, plan.name, it.clock())
 
 
 async def test_a_plan_is_drawn_before_it_is_a_rollout(it: Plant) -> None:
     await it.enrol(20)
     await it.write(stock)
-    example = await preview.of_plan(it.store, make_plan((5, 5)))
+    example = await preview.of_plan(it.store, make_plan((5, 5)), it.clock())
     stages, out = await drawn(it, example)
     assert (example.exact, {stage: len(found) for stage, found in stages.items()}) == (False, {0: 5, 1: 5})
     assert {code: len(found) for code, found in out.items()} == {"no_stage": 10}
-    fixed = [await drawn(it, await preview.of_plan(it.store, make_plan((5, 5), seed=4))) for _ in range(2)]
+    fixed = [await drawn(it, await preview.of_plan(it.store, make_plan((5, 5), seed=4), it.clock())) for _ in range(2)]
     assert fixed[0] == fixed[1]
     with pytest.raises(NotFoundError, match="no release named"):
-        await preview.of_plan(it.store, make_plan(release="none"))
+        await preview.of_plan(it.store, make_plan(release="none"), it.clock())
     with pytest.raises(NotFoundError, match="no rollout named"):
-        await preview.of_rollout(it.store, "none")
+        await preview.of_rollout(it.store, "none", it.clock())
 
 
 # Facts

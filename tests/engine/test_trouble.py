@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from orchestrator.core.judging.health import HealthRule, Missing, Side
 from orchestrator.core.model import UpdateState
 from orchestrator.core.rollout import Command
 from orchestrator.engine.insight import explain, views
@@ -72,6 +73,26 @@ async def test_refusals_are_counted_by_reason_and_explained(it: Plant) -> None:
     assert found["refusals"] == [
         {"code": "stale_seq", "devices": 3, "text": REASONS["stale_seq"]},
         {"code": "wrong_epoch", "devices": 1, "text": REASONS["wrong_epoch"]},
+    ]
+
+
+async def test_failures_are_counted_by_reason_and_a_sick_measure_names_its_bound(it: Plant) -> None:
+    await it.enrol(6)
+    health = (HealthRule("temperature", Side.BELOW, 80.0), HealthRule("voltage", Side.ABOVE, 3.3, Missing.FAIL))
+    rollout = await it.running(make_plan((REST,), health=health))
+    assert (await explained(it, ()))["failures"] == []
+    await it.send()
+    updates = await it.updates(rollout, UpdateState.OFFERED)
+    await it.say(updates[:2], Kind.CONFIRMED, metrics={"temperature": 95.0, "voltage": 3.5})
+    await it.say(updates[2:3], Kind.CONFIRMED, metrics={"temperature": 50.0})
+    await it.say(updates[3:5], Kind.CONFIRMED, metrics={"temperature": 50.0, "voltage": 3.5})
+    await it.say(updates[4:5], Kind.ROLLED_BACK, n=1, code="self_test_crash")
+    bounds = "temperature must be below 80, voltage must be above 3.3"
+    found = (await explained(it, ()))["failures"]
+    assert found[0] == {"code": "unhealthy", "devices": 2, "text": bounds}
+    assert sorted((item["code"], item["devices"], item["text"]) for item in found[1:]) == [
+        ("metric_missing", 1, bounds),
+        ("self_test_crash", 1, ""),
     ]
 
 

@@ -79,5 +79,6 @@ async def test_artifacts_and_releases_have_a_line_each(it: Plant) -> None:
         "version": "2.0.0",
         "rel": 2,
         "artifacts": [artifact.sha256],
+        "moves": False,
         "created_at": 0.0,
     }

@@ -14,6 +14,7 @@ from orchestrator import verifier
 from orchestrator.adapters.signers.file import FileSigner
 from orchestrator.core.model import Phase, Plan, Reason, Rollout, Urgency
 from orchestrator.core.pace.ceiling import Ceiling
+from orchestrator.core.pace.requirement import Requirements, Unknown
 from orchestrator.core.rollout import Command
 from orchestrator.core.trust.roles import SHARED, Caller
 from orchestrator.engine.offers import allowance
@@ -42,7 +43,8 @@ async def engine(tmp_path: Path) -> AsyncIterator[Plant]:
     """An engine with ten devices and the emergency `spring` in draft."""
     async with plant(tmp_path) as made:
         await made.enrol(10)
-        await add(made, make_plan(urgency=Urgency.EMERGENCY))
+        require = Requirements(battery_pct=30, unknown=Unknown.ALLOW)
+        await add(made, make_plan(urgency=Urgency.EMERGENCY, require=require))
         await add(made, make_plan(name="calm"))
         yield made
 
@@ -231,6 +233,7 @@ async def test_devices_take_what_is_sealed_with_the_warrant_behind_it(engine: Pl
     assert len(bundles) == 10
     for bundle in bundles:
         assert len(bundle.split(b"\n")) == 4
+        assert claims_of(bundle)["pol"] == {"bat": 30}  # no urgency overrides what a device must be able to do
         name = claims_of(bundle)["aud"][0].removeprefix("d:")
         device = replace(make_verifier(name), keys=KEYSET.keys, need_cosign=2)
         assert verifier.verify(bundle, device, int(engine.clock())).kind == "install"

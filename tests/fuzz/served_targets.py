@@ -253,4 +253,6 @@ def _artifacts(runner: asyncio.Runner) -> list[Target]:
 
 async def _examined(statement: bytes) -> object:
     shelf, now = _Shelf(statement), float(kit.NOW)
-    return await examine(shelf, "file:///fw.bin", DEVICE.keys, limit_bytes=1 << 20, clock=lambda: now)
+    return await examine(
+        shelf, "file:///fw.bin", DEVICE.keys, limit_bytes=1 << 20, deployment=DEVICE.iss, clock=lambda: now
+    )

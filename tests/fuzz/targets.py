@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.fuzz.file_targets import file_targets
+from tests.fuzz.image_targets import image_targets
 from tests.fuzz.served_targets import served_targets
 from tests.fuzz.target import Target
 from tests.fuzz.wire_targets import wire_targets
@@ -20,5 +21,5 @@ from tests.fuzz.wire_targets import wire_targets
 def open_targets(folder: Path) -> Iterator[dict[str, Target]]:
     """Return all targets by name; files are written below `folder`, and the application serves from there."""
     with served_targets(folder) as served:
-        found = [*wire_targets(), *file_targets(folder), *served]
+        found = [*wire_targets(), *file_targets(folder), *image_targets(), *served]
         yield {target.name: target for target in found}

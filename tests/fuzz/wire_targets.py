@@ -19,6 +19,7 @@ from orchestrator.errors import PayloadError, RequestError, TrustError
 from orchestrator.verifier import ARTIFACT, BEAT, COSIGN, KEYS, TRIGGER, Refused, check_url, load_keyset
 from orchestrator.verifier.fields import read_claims
 from orchestrator.wire import checkpoint, report, topics
+from orchestrator.wire.endpoints import decode_endpoints
 from tests.fuzz.messages import DEVICE, hear_beat, take_bundle, take_keys
 from tests.fuzz.target import Target, as_text
 from tests.golden import kit, make_vectors
@@ -39,7 +40,18 @@ def said(**more: Any) -> bytes:
 CONFIRMED = said(att="7.1", boot="b1", n=3, kind="confirmed", rel=5, ver="1.0", seq=9, bat=80)
 FAILED = said(att="7.1", boot="b1", n=4, kind="failed", code="hash_mismatch", msg="two\nlines", pct=3, sha="abc")
 FACTS = {"bat": 3, "charging": True, "free": 9, "slot": 8, "link": "wifi", "metered": False, "uptime": 7, "later": 6}
-HELLO = said(model="esp32-c3", ver="1.0", rel=4, boot="b1", boots=7, groups=["eu"], bat=3, facts=FACTS)
+HELLO = said(model="esp32-c3", ver="1.0", rel=4, boot="b1", boots=7, groups=["eu"], bat=3, facts=FACTS, eps=2)
+
+
+MOVE = kit.compact(
+    {
+        "v": 1,
+        "iss": "my-fleet",
+        "mqtt": ["mqtts://broker.example:8883", "mqtt://[::1]:1883"],
+        "http": ["https://ota.example.net"],
+        "origins": ["https://cdn.example.net", "http://127.0.0.1:80"],
+    }
+)
 
 
 def make_checkpoint(n: int = 7) -> bytes:
@@ -56,6 +68,7 @@ def _messages() -> list[Target]:
         Target("keys document", load_keyset, (Refused,), _vectors("document"), 40, 10_000),
         Target("keyset draft", keysets.parse_draft, (RequestError, TrustError), _drafts(), 20, 10_000),
         Target("checkpoint", checkpoint.read, (PayloadError,), (make_checkpoint(),), 60),
+        Target("endpoints", partial(decode_endpoints, deployment="my-fleet"), (PayloadError,), (MOVE,), 60, 8192),
     ]
 
 

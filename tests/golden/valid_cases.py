@@ -115,6 +115,10 @@ def texts() -> list[Vector]:
     long = compact(offer({"ast": token_hash(artifact_key.token(statement()))}))
     padded = trigger_key.token(long + b" " * (1200 - len(long))) + b"\n" + artifact_key.token(statement())
     policy = {"jit": 600, "dl": 3600, "win": [120, 240]}
+    least = {"jit": 0, "dl": 1, "bat": 1, "chg": 1, "free": 0, "link": ["wifi"], "unm": 1, "up": 1}
+    days_400 = 34_560_000
+    most: Claims = {"jit": days_400, "dl": days_400, "bat": 100, "chg": 1, "free": 2**53 - 1}
+    most |= {"link": ["cellular", "wifi", "ethernet"], "unm": 1, "up": days_400}
     return [
         _install(
             "unicode", "text for people in any script", bundle({"msg": "T\u00fcrschloss \u6f22\u5b57 \U0001f512"})
@@ -129,6 +133,16 @@ def texts() -> list[Vector]:
         _install("four-levels", "the deepest nesting", payload_bundle((b'"wave":1', b'"wave":1,"x":[[[1]]]'))),
         _install("critical-known", "everything demanded is known", bundle({"crit": ["seq", "pol"], "pol": policy})),
         _install("policy", "jitter, download deadline, and more", bundle({"pol": policy})),
+        _install("policy-empty", "a policy that says nothing", bundle({"pol": {}})),
+        _install("policy-least", "every member at its least", bundle({"pol": least})),
+        _install("policy-most", "every member at its most; whether it is met is for the agent", bundle({"pol": most})),
+        _install("policy-link-twice", "a link named twice", bundle({"pol": {"link": ["wifi", "wifi"]}})),
+        _install("policy-unknown-link-name", "a name beside the known ones", bundle({"pol": {"links": ["lora"]}})),
+        _install(
+            "policy-rollback",
+            "a rollback has conditions too",
+            bundle({"act": "rollback", "pol": {"bat": 30}}, {"dn": [4]}, {"rel": 3}),
+        ),
         _install("advisory", "a reference for people", bundle({"adv": "CVE-2027-1234"})),
     ]
 

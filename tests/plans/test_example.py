@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from orchestrator import strict_yaml
 from orchestrator.plans import parse_plan
-from orchestrator.plans.model import DeadlinesBody, HaltBody, PlanBody, StageBody, TargetBody
+from orchestrator.plans.model import DeadlinesBody, EvidenceBody, HaltBody, PlanBody, StageBody, TargetBody
 from orchestrator.plans.pace import (
     AgainBody,
     ConsentBody,
@@ -29,6 +29,7 @@ PARTS: dict[str, type[BaseModel]] = {
     "target": TargetBody,
     "stages": StageBody,
     "halt": HaltBody,
+    "evidence": EvidenceBody,
     "deadlines": DeadlinesBody,
     "window": WindowBody,
     "require": RequireBody,

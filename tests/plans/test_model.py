@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.core.model import Deadlines, Delivery, HaltRule, Plan, SizeKind, StagePlan, Urgency
+from orchestrator.core.model import Deadlines, Delivery, EvidenceRule, HaltRule, Plan, SizeKind, StagePlan, Urgency
 from orchestrator.errors import ConfigError
 from orchestrator.plans import parse_plan
 
@@ -44,6 +44,7 @@ def test_everything_can_be_said() -> None:
             "max_failure_rate": "4%",
             "min_sample": 50,
         },
+        "evidence": {"registered": "7d", "strata": 2},
         "deadlines": {"accept": "2d", "download": "30m", "install": "500ms", "confirm": "1m"},
         "confidence": "99%",
         "resolved_share": "90%",
@@ -64,12 +65,18 @@ def test_everything_can_be_said() -> None:
         groups=("lab",),
         in_flight=7,
         halt=HaltRule(0.02, 0.01, False, 3, 0.04, 50),
+        evidence=EvidenceRule(604_800.0, 2),
         deadlines=Deadlines(172_800.0, 1800.0, 0.5, 60.0),
         confidence=0.99,
         resolved_share=0.9,
         max_unreached=0.25,
         seed=5,
     )
+
+
+def test_a_stage_may_be_counted_in_millionths() -> None:
+    stages = [{"devices": "250ppm"}, {"devices": "rest"}]
+    assert parse_plan({"name": "a", "release": "b", "stages": stages}).stages[0] == StagePlan(SizeKind.PPM, 250)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +150,8 @@ def test_only_the_last_stage_may_take_the_rest() -> None:
 
 def test_a_size_that_is_not_understood_says_what_would_be() -> None:
     assert faults_of(LEAST | {"stages": [{"devices": "some"}]}) == [
-        'stages.0.devices: \'some\' is not a stage size; write a number of devices, a share such as "5%", or "rest"'
+        "stages.0.devices: 'some' is not a stage size; "
+        'write a number of devices, a share such as "5%" or "250ppm", or "rest"'
     ]
 
 

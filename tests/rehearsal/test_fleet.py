@@ -44,5 +44,14 @@ def test_half_of_the_devices_take_longer_than_the_median() -> None:
     assert min(drawn) > 0
 
 
+def test_late_devices_are_so_many_of_each_model_and_of_each_group() -> None:
+    fleet = Fleet(1, late=0.2, grouped=0.1)
+    late = [place for place in range(MANY) if fleet.is_late(place)]
+    assert abs(len(late) / MANY - 0.2) < 0.005
+    assert abs(sum(fleet.is_grouped(place) for place in late) / len(late) - 0.1) < 0.02
+    assert not any(Fleet(1).is_late(place) for place in range(MANY))
+    assert all(Fleet(1, late=1.0).is_late(place) for place in range(MANY))
+
+
 def test_strata_have_names_of_their_own() -> None:
     assert Fleet(10, strata=3).models == ("model-1", "model-2", "model-3")

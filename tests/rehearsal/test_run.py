@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.core.judging.health import HealthRule, Missing, Side
 from orchestrator.core.judging.outside import ServiceGate
-from orchestrator.core.model import Delivery, Phase, SizeKind, StagePlan, Urgency
+from orchestrator.core.model import Delivery, EvidenceRule, Phase, SizeKind, StagePlan, Urgency
 from orchestrator.core.pace.ramp import Ramp
 from orchestrator.core.pace.requirement import Consent, ConsentRule, Requirements
 from orchestrator.core.pace.window import Window, Windows
@@ -41,6 +41,25 @@ def test_what_others_must_say_before_a_stage_passes_is_said_at_once() -> None:
     stages = tuple(replace(stage, approve=True) for stage in PLAN.stages)
     gated = replace(PLAN, stages=stages, gate=asks, health=(cool,), soonest_s=9e9)
     assert rehearse(Scenario(gated, Fleet(300)), 0) == rehearse(Scenario(PLAN, Fleet(300)), 0)
+
+
+def test_late_devices_come_last_and_too_few_others_ask_a_person() -> None:
+    plan = replace(PLAN, evidence=EvidenceRule(registered_s=3600.0))
+    some, most = (Scenario(plan, Fleet(300, late=share)) for share in (0.5, 0.95))
+    run = Run(some, 0)
+    run.finish()
+    assert run.outcome().phase is Phase.DONE
+    assert [stage.drained for stage in run.ledger.current.stages] == [False, False, False]
+    found = rehearse(most, 0)
+    assert (found.phase, found.code, found.offered) == (Phase.INCONCLUSIVE, "inconclusive", 14)
+    assert rehearse(Scenario(PLAN, Fleet(300, late=0.95)), 0) == rehearse(Scenario(PLAN, Fleet(300)), 0)
+
+
+def test_green_strata_are_asked_for() -> None:
+    plan = replace(PLAN, evidence=EvidenceRule(strata=2), stratify="model")
+    assert rehearse(Scenario(plan, Fleet(300, strata=2)), 0).phase is Phase.DONE
+    many = rehearse(Scenario(plan, Fleet(300, strata=9)), 0)
+    assert (many.phase, many.code, many.stage) == (Phase.INCONCLUSIVE, "strata", 0)
 
 
 def test_a_build_that_fails_everywhere_is_halted_within_the_first_stage() -> None:

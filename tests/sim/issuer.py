@@ -20,6 +20,7 @@ from orchestrator.sim.image import make_image
 from orchestrator.sim.profile import Profile, Trust, cast
 from orchestrator.sim.unit import Phase, Unit
 from orchestrator.verifier import Keyset, PublicKey
+from orchestrator.wire.endpoints import COMPONENT, Endpoints, encode_endpoints
 from orchestrator.wire.report import Kind, Report
 from orchestrator.wire.token import TokenType, assemble, assemble_further, bundle, further_input, hash_of, signing_input
 
@@ -76,15 +77,21 @@ def sign_together(claims: dict[str, Any], *keys: Key) -> bytes:
 
 @dataclass
 class Build:
-    """One image with all that a trigger says about it."""
+    """One image or document with all that a trigger says about it."""
 
     data: bytes
     version: str
     rel: int
+    component: str = "main"
 
     @classmethod
     def make(cls, version: str, rel: int, *, bad: bool = False, size_bytes: int = 4096) -> Build:
         return cls(make_image(version, rel, size_bytes, bad=bad, seed=1), version, rel)
+
+    @classmethod
+    def move(cls, rel: int, **lists: tuple[str, ...]) -> Build:
+        """Make a document of endpoints."""
+        return cls(encode_endpoints(Endpoints("fleet", **lists)), f"move-{rel}", rel, COMPONENT)
 
     @property
     def sha256(self) -> str:
@@ -97,7 +104,7 @@ class Build:
             "ver": self.version,
             "rel": self.rel,
             "sec": 0,
-            "comp": "main",
+            "comp": self.component,
             "hw": ["sim-a"],
             "from": 0,
             "size": len(self.data),
@@ -182,8 +189,8 @@ class Issuer:
         }
         return bundle([self.trigger_key.sign(claims), statement])
 
-    def recall(self, device: str, offer: bytes, att: str = "1.1", now: float = NOW) -> bytes:
-        common = self._common(device, att, "cancel", now)
+    def recall(self, device: str, offer: bytes, att: str = "1.1", now: float = NOW, component: str = "main") -> bytes:
+        common = self._common(device, att, "cancel", now) | {"comp": component}
         return self.trigger_key.sign({**common, "tok": hash_of(offer.split(b"\n")[0])})
 
     def _common(self, device: str, att: str, act: str, now: float) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from io import BytesIO
+from ssl import SSLContext
 from typing import Any
 
 import aiomqtt
@@ -135,6 +136,7 @@ async def fleet(
     broker: BrokerInfo | None = None,
     server: Web | None = None,
     origins: Iterable[str] = (),
+    tls: SSLContext | None = None,
     credentials: Mapping[str, Credential] | None = None,
 ) -> AsyncIterator[Played]:
     own = [] if server is None else [server.origin]
@@ -142,7 +144,7 @@ async def fleet(
     profiles = cast(behaviour, dict.fromkeys(behaviour.device_ids()), trust, run="t")
     journal = BytesIO()
     around = Surroundings(
-        None if broker is None else Broker(broker.host, broker.port),
+        None if broker is None else Broker(broker.host, broker.port, tls),
         "" if server is None else server.origin,
         connects_per_s=1000.0,
     )

@@ -68,6 +68,7 @@ def test_all_faults_are_listed_at_once() -> None:
         ("id_pattern", "{name}", "another identifier of each number"),
         ("groups", ["a/b"], "not an identifier"),
         ("component", "#", "not an identifier"),
+        ("component", "endpoints", "give what they run another name"),
         ("seed", -1, ">= 0"),
     ],
 )

@@ -287,7 +287,7 @@ def test_a_device_checks_its_condition_itself(
     assert (report.kind, report.code) == ((Kind.REFUSED, code) if code else (Kind.ACCEPTED, ""))
     if code:
         assert (bench.unit.phase, bench.unit.flash.component) == (Phase.IDLE, before)
-        assert report.facts == bench.unit.hello.facts == bench.unit.facts
+        assert report.facts == bench.unit.hello(bench.now).facts == bench.unit.facts(bench.now)
         assert decode_report(encode(report), D) == report
 
 

@@ -206,7 +206,7 @@ async def test_a_replaying_device_leaves_retained_reports_behind(
         await heard.until_online([D])
         await heard.send(D, offer(issuer, D, good, server))
         await heard.until_said(Kind.CONFIRMED, [D])
-    assert heard.kinds(D).count(Kind.ACCEPTED) == 2
+        await heard.wait_for(lambda: heard.kinds(D).count(Kind.ACCEPTED) == 2)
     async with ear(open_broker) as later:
         await later.wait_for(lambda: bool(later.of("report")))
     assert [each.retained for each in later.of("report")] == [True]

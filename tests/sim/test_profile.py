@@ -18,6 +18,7 @@ FLEET = Behaviour(
     duplicate_share=0.1,
     reorder_share=0.1,
     replay_share=0.05,
+    unreachable_share=0.1,
     models={"sim-a": 3, "sim-b": 1},
     channels={"push": 2, "poll": 1, "both": 1},
 )
@@ -42,6 +43,7 @@ def test_the_same_seed_gives_the_same_fleet(issuer: Issuer) -> None:
         "duplicate": [8, 15],
         "reorder": [7, 13],
         "replay": [2],
+        "unreachable": [8, 10],
     }
     assert Counter(profile.model for profile in profiles) == {"sim-a": 15, "sim-b": 5}
     assert Counter(profile.channel for profile in profiles) == {"push": 10, "poll": 5, "both": 5}

@@ -80,7 +80,7 @@ async def test_the_command_ends_after_its_duration(open_broker: BrokerInfo, keys
 
 
 def test_a_fleet_without_a_broker_says_so(keys: Path) -> None:
-    arguments = ["--keys", str(keys), "--broker", "mqtt://127.0.0.1:1", "--devices", "2", "--duration", "0.3"]
+    arguments = ["--keys", str(keys), "--broker", "mqtt://127.0.0.1:1", "--devices", "2", "--duration", "1"]
     result = CliRunner().invoke(simulate_command, arguments, catch_exceptions=False)
     assert result.exit_code == 0
     summary = json.loads(result.stdout)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 import aiomqtt
+from msgspec import structs
 
 from orchestrator.demo.broker import HOST, BrokerInfo
 from orchestrator.wire.report import Hello, Kind, Report, State, encode
@@ -52,6 +53,7 @@ class Hand:
         name: its identifier.
         answer: what it says to an attempt.
         rel: release counter that it says it runs.
+        boots: its boot counter; each boot has an identifier of its own.
         attempts: every attempt that it was told of.
     """
 
@@ -59,6 +61,7 @@ class Hand:
         self.name = name
         self.answer: Answer = healthy
         self.rel = 1
+        self.boots = 1
         self.attempts: list[str] = []
         self._model = model
         self._client = client
@@ -67,11 +70,24 @@ class Hand:
     async def serve(self) -> None:
         """Say hello, then answer every trigger, until cancelled."""
         await self._client.subscribe(command(self.name), qos=1)
-        hello = Hello(v=1, dev=self.name, model=self._model, ver="1.0.0", rel=self.rel)
         await self._say(Channel.STATE, encode(State(v=1, dev=self.name, online=True)))
-        await self._say(Channel.HELLO, encode(hello))
+        await self.greet()
         async for message in self._client.messages:
             await self._obey(bytes(message.payload))
+
+    async def greet(self) -> None:
+        """Say hello as what it is now."""
+        hello = Hello(v=1, dev=self.name, model=self._model, ver=f"{self.rel}.0.0", rel=self.rel)
+        await self._say(Channel.HELLO, encode(structs.replace(hello, boot=self._boot, boots=self.boots)))
+
+    async def come_back(self, rel: int, *, boots: int) -> None:
+        """Boot so many times more, and say hello with what runs then."""
+        self.rel, self.boots = rel, self.boots + boots
+        await self.greet()
+
+    @property
+    def _boot(self) -> str:
+        return f"by-hand-{self.boots}"
 
     async def _obey(self, bundle: bytes) -> None:
         trigger = claims_of(bundle)
@@ -89,7 +105,8 @@ class Hand:
             v=1,
             dev=self.name,
             att=att,
-            boot="by-hand",
+            boot=self._boot,
+            boots=self.boots,
             n=next(self._numbers),
             kind=word.kind,
             ver=version if word.kind is Kind.CONFIRMED else "",

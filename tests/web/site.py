@@ -26,7 +26,7 @@ from orchestrator.ports import ArtifactSource, Lane, Tx
 from orchestrator.web.app import build_app
 from orchestrator.web.context import Context
 from orchestrator.wire.token import TokenType, assemble, encode64, signing_input
-from tests.support.factory import ARTIFACT_KEY, KEYS, Plant, make_artifact, plant
+from tests.support.factory import ARTIFACT_KEY, DEPLOYMENT, KEYS, Plant, make_artifact, plant
 
 TOKEN = "operator-token-of-the-test"
 PLAN: dict[str, Any] = {"name": "spring", "release": "radio-2", "stages": [{"devices": "rest", "soak": "10s"}]}
@@ -142,7 +142,9 @@ async def site(folder: Path, *sources: ArtifactSource, **changes: Any) -> AsyncI
 
 
 def _context(engine: Plant, sources: tuple[ArtifactSource, ...]) -> Context:
-    importer = Importer(sources, lambda: KEYS, _registry(engine), limit_bytes=1 << 20, clock=engine.clock)
+    importer = Importer(
+        sources, lambda: KEYS, _registry(engine), limit_bytes=1 << 20, deployment=DEPLOYMENT, clock=engine.clock
+    )
     return Context(
         store=engine.store,
         conductor=engine.conductor,

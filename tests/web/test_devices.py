@@ -24,6 +24,7 @@ from tests.web.site import Site, problem, site, statement
 __all__ = ["bucket_endpoint"]
 
 POLL = "/api/v1/firmware/version"
+BEAT = "/api/v1/beat"
 REPORT = "/api/v1/report"
 HELLO = "/api/v1/hello"
 IMAGE = bytes(range(256)) * 20
@@ -41,9 +42,25 @@ async def offered(web: Site, **plan: Any) -> str:
 async def test_every_route_needs_a_device_token(web: Site) -> None:
     for token in ("", "otad_unknown", "operator-token-of-the-test"):
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        for method, path in (("GET", POLL), ("POST", REPORT), ("POST", HELLO), ("GET", "/v1/dl/x")):
+        for method, path in (("GET", POLL), ("GET", BEAT), ("POST", REPORT), ("POST", HELLO), ("GET", "/v1/dl/x")):
             assert problem(await web.http.request(method, path, headers=headers)) == (401, "unauthorised")
         assert (await web.http.head("/v1/dl/x", headers=headers)).status_code == 401
+
+
+async def test_the_present_beat_is_handed_out(tmp_path: Path) -> None:
+    beats: list[bytes | None] = [None]
+    async with site(tmp_path, beat=lambda: beats[0]) as web:
+        await web.enrol("d1")
+        assert problem(await web.as_device("d1", "GET", BEAT)) == (503, "unavailable")
+        beats[0] = b"a.b.c"
+        answer = await web.as_device("d1", "GET", BEAT)
+        assert (answer.status_code, answer.content) == (200, b"a.b.c")
+        assert (answer.headers["content-type"], answer.headers["cache-control"]) == ("application/jose", "no-store")
+
+
+async def test_a_daemon_without_beats_says_so(web: Site) -> None:
+    await web.enrol("d1")
+    assert problem(await web.as_device("d1", "GET", BEAT)) == (503, "unavailable")
 
 
 async def test_nothing_to_do_is_204(web: Site) -> None:

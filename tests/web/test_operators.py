@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 from structlog.testing import capture_logs
 
+from orchestrator.core.trust.roles import Role
+from orchestrator.errors import UnavailableError
 from orchestrator.web.app import MAX_BODY_BYTES
-from tests.web.site import PLAN, Site, problem
+from tests.web.site import PLAN, Site, problem, site
 
 ROUTES = [
     ("GET", "/status", None),
@@ -46,6 +49,35 @@ async def test_a_device_token_opens_no_operator_route(web: Site) -> None:
 async def test_health_needs_no_token(web: Site) -> None:
     answer = await web.http.get("/healthz")
     assert (answer.status_code, answer.text) == (200, "ok\n")
+
+
+async def test_ready_is_who_can_write_its_store(tmp_path: Path) -> None:
+    fault = ""
+    async with site(tmp_path, fault=lambda: fault) as web:
+        assert (await web.http.get("/readyz")).text == "ok\n"
+        fault = "the database failed: database or disk is full"
+        answer = await web.http.get("/readyz")
+        assert (answer.status_code, answer.text) == (503, "the store cannot be written\n")
+
+
+async def test_an_operator_whose_use_cannot_be_noted_may_still_halt(web: Site) -> None:
+    token = await web.operator("bo", Role.OPERATOR)
+    await web.enrol("d1")
+    await web.release()
+    await web.roll_out()
+    store = web.plant.store
+
+    def full() -> None:
+        raise UnavailableError("the database failed: database or disk is full", code="store")
+
+    store.breaks = full
+    answer = await web.ops("POST", "/rollouts/spring/halt", {"reason": "smoke"}, token=token)
+    assert problem(answer) == (503, "stopped_here")
+    assert "spring is stopped in this process all the same" in answer.json()["detail"]
+    assert set(web.plant.conductor.stops.rollouts.values()) == {"spring"}
+    store.breaks = None
+    answer = await web.ops("POST", "/rollouts/spring/halt", {"reason": "smoke"}, token=token)
+    assert (answer.status_code, answer.json()["phase"], answer.json()["changed"]) == (200, "halted", False)
 
 
 async def test_status_says_how_the_daemon_is(web: Site) -> None:
@@ -94,7 +126,8 @@ async def test_a_release_is_made_once(web: Site) -> None:
     sha256 = await web.release()
     (line,) = (await web.ops("GET", "/releases")).json()
     made_at = web.plant.clock()
-    assert line == {"name": "radio-2", "version": "2.0.0", "rel": 2, "artifacts": [sha256], "created_at": made_at}
+    told = {"name": "radio-2", "version": "2.0.0", "rel": 2, "artifacts": [sha256], "moves": False}
+    assert line == told | {"created_at": made_at}
     again = await web.ops("POST", "/releases", {"name": "radio-2", "artifacts": [sha256]})
     assert problem(again) == (409, "conflict")
     unknown = await web.ops("POST", "/releases", {"name": "radio-3", "artifacts": ["A" * 43]})

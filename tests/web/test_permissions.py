@@ -14,9 +14,11 @@ DEVICE, PUBLIC, COMMAND = "a device", "everybody", "what the command is"
 A = Act
 ROUTES: dict[str, Act | str] = {
     "GET /healthz": PUBLIC,
+    "GET /readyz": PUBLIC,
     "GET /openapi.json": PUBLIC,
     "GET /api/v1/keys/{epoch:int}": PUBLIC,
     "GET /api/v1/firmware/version": DEVICE,
+    "GET /api/v1/beat": DEVICE,
     "POST /api/v1/report": DEVICE,
     "POST /api/v1/hello": DEVICE,
     "GET /v1/dl/{sha256}": DEVICE,
@@ -39,6 +41,7 @@ ROUTES: dict[str, Act | str] = {
     "GET /api/v1/rollouts/{name}": A.READ,
     "GET /api/v1/rollouts/{name}/explain": A.READ,
     "GET /api/v1/rollouts/{name}/curve": A.READ,
+    "GET /api/v1/endpoints": A.READ,
     "GET /api/v1/exposed": A.READ,
     "GET /api/v1/exposed/devices": A.READ,
     "GET /api/v1/rollouts/{name}/history": A.READ,

@@ -16,7 +16,10 @@ from starlette.routing import Route
 
 from orchestrator.demo.broker import HOST, free_port
 from orchestrator.errors import UnavailableError
+from orchestrator.web import server as server_module
 from orchestrator.web.server import STOP_WITHIN_S, HttpServer
+
+HALF = b"GET /quick HTTP/1.1\r\nHost: x\r\n"
 
 
 class House:
@@ -122,12 +125,52 @@ async def test_it_does_not_wait_for_ever_for_an_open_request() -> None:
 
 async def test_beyond_the_most_connections_callers_get_503() -> None:
     house = House()
-    async with served(house, most=2) as (origin, _), client() as first, client() as second:
+    async with served(house, most=1) as (origin, _), client() as first, client() as second:
         asking = asyncio.create_task(first.get(f"{origin}/slow"))
         await house.entered.wait()
         assert (await second.get(f"{origin}/quick")).status_code == 503
         house.leave.set()
         assert (await asking).status_code == 200
+
+
+async def test_who_only_holds_connections_keeps_nobody_out() -> None:
+    async with served(House(), most=3) as (origin, _), client() as http:
+        port = int(origin.rpartition(":")[2])
+        held = [await asyncio.open_connection(HOST, port) for _ in range(3)]
+        held[0][1].write(b"GET /quick HTTP/1.1\r\n")
+        assert (await http.get(f"{origin}/quick")).status_code == 200
+        ended = [asyncio.create_task(reader.read()) for reader, _ in held]
+        done, _ = await asyncio.wait(ended, timeout=10, return_when=asyncio.FIRST_COMPLETED)
+        assert done == {ended[0]}, "the one that was idle the longest"
+        for _, writer in held:
+            writer.close()
+        await asyncio.gather(*ended)
+
+
+@pytest.mark.parametrize(("before", "said"), [(b"", b""), (b"", HALF), (HALF + b"\r\n", HALF)])
+async def test_who_does_not_end_its_head_is_cut_off(
+    monkeypatch: pytest.MonkeyPatch, before: bytes, said: bytes
+) -> None:
+    monkeypatch.setattr(server_module, "HEAD_WITHIN_S", 0.2)
+    async with served(House()) as (origin, _):
+        reader, writer = await asyncio.open_connection(HOST, int(origin.rpartition(":")[2]))
+        if before:
+            writer.write(before)
+            assert (await asyncio.wait_for(reader.readuntil(b"quick"), 10)).startswith(b"HTTP/1.1 200")
+        writer.write(said)
+        assert await asyncio.wait_for(reader.read(), 10) == b""  # until the other end closes it
+        writer.close()
+
+
+async def test_an_answer_may_take_longer_than_a_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "HEAD_WITHIN_S", 0.05)
+    house = House()
+    async with served(house) as (origin, _), client() as http:
+        asking = asyncio.create_task(http.get(f"{origin}/slow"))
+        await house.entered.wait()
+        await asyncio.wait([asking], timeout=0.2)
+        house.leave.set()
+        assert (await asking).text == "slow"
 
 
 async def test_headers_without_end_are_cut_off() -> None:

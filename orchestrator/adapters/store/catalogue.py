@@ -66,7 +66,7 @@ class SqlCatalogue:
 
     def add_release(self, release: Release) -> None:
         """See `ports.Catalogue.add_release`."""
-        values = {"name": release.name, "version": release.version, "rel": release.rel}
+        values = {"name": release.name, "version": release.version, "rel": release.rel, "moves": release.moves}
         try:
             self._connection.execute(plain_insert(releases), values | {"created_at": release.created_at})
         except IntegrityError:

@@ -57,7 +57,14 @@ class SqlRegistry:
                 self._note_change(fresh)
         known = self._known(latest)
         changed = [
-            {"b_id": hello.dev, "model": hello.model, "version": hello.ver, "rel": hello.rel, "seen_at": now}
+            {
+                "b_id": hello.dev,
+                "model": hello.model,
+                "version": hello.ver,
+                "rel": hello.rel,
+                "endpoints": hello.eps,
+                "seen_at": now,
+            }
             for hello in latest.values()
             if hello.dev in known
         ]
@@ -74,6 +81,12 @@ class SqlRegistry:
     def mark_running(self, reports: Iterable[Report], now: float) -> None:
         """See `ports.Registry.mark_running`."""
         values = [{"b_id": item.dev, "version": item.ver, "rel": item.rel, "seen_at": now} for item in reports]
+        if values:
+            self._connection.execute(update(devices).where(devices.c.id == bindparam("b_id")), values)
+
+    def mark_moved(self, reports: Iterable[Report], now: float) -> None:
+        """See `ports.Registry.mark_moved`."""
+        values = [{"b_id": item.dev, "endpoints": item.rel, "seen_at": now} for item in reports]
         if values:
             self._connection.execute(update(devices).where(devices.c.id == bindparam("b_id")), values)
 
@@ -169,7 +182,7 @@ def _conditions(sieve: Sieve) -> list[ColumnElement[bool]]:
     """Return what every wanted device meets; facts that changed since are let through."""
     found: list[ColumnElement[bool]] = []
     if sieve.below_rel is not None:
-        found.append(devices.c.rel < sieve.below_rel)
+        found.append((devices.c.endpoints if sieve.moves else devices.c.rel) < sieve.below_rel)
     if sieve.quarantined:
         found.append(devices.c.quarantine != "")
     for name, values in sieve.words.items():

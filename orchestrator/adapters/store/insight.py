@@ -45,6 +45,11 @@ class SqlInsight:
         query = select(devices).where(devices.c.id > after, _is_exposed(vulnerable)).order_by(devices.c.id)
         return [rows.device(row) for row in self._connection.execute(query.limit(limit))]
 
+    def count_endpoints(self) -> dict[int | None, int]:
+        """See `ports.Insight.count_endpoints`."""
+        query = select(devices.c.endpoints, func.count().label("devices")).group_by(devices.c.endpoints)
+        return {row.endpoints: row.devices for row in self._connection.execute(query)}
+
     def milestones(self, rollout_id: int, what: Milestone, since: float, width_s: int) -> dict[int, int]:
         """See `ports.Insight.milestones`."""
         times = _times(rollout_id, what).subquery()

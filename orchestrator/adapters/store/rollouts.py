@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from typing import Any
 
-from sqlalchemy import Column, Connection, Table, delete, func, select, update
+from sqlalchemy import Column, Connection, Select, Table, bindparam, delete, func, select, update
 from sqlalchemy import insert as plain_insert
 from sqlalchemy.exc import IntegrityError
 
 from orchestrator.adapters.store import rows
 from orchestrator.adapters.store.dialect import insert
-from orchestrator.adapters.store.schema import counters, plan_versions, rollout_events, rollouts, tallies, tally_changes
+from orchestrator.adapters.store.schema import (
+    counters,
+    plan_versions,
+    releases,
+    rollout_events,
+    rollouts,
+    tallies,
+    tally_changes,
+)
 from orchestrator.core.model import Phase, Rollout, Tally, TallyKey
 from orchestrator.core.update import IN_FLIGHT
 from orchestrator.errors import ConflictError
@@ -21,6 +30,10 @@ _KEY = ("epoch", "stage", "stratum", "state")
 _OFFERS = "offers/"
 """A counter of this name and a minute holds the offers of that minute."""
 _IN_FLIGHT = sorted(IN_FLIGHT)
+_MOVES = select(releases.c.moves).where(releases.c.name == rollouts.c.release).scalar_subquery().label("moves")
+_ROLLOUTS: Select[Any] = select(rollouts, _MOVES)
+# Made once: every batch asks it, and what is known of its text lives as long as it.
+_LOCKED = _ROLLOUTS.where(rollouts.c.id == bindparam("number")).with_for_update(of=rollouts)
 _IS_OFFERS = counters.c.name.startswith(_OFFERS)
 
 
@@ -34,25 +47,26 @@ class SqlRollouts:
         """See `ports.Rollouts.add_rollout`."""
         values = rows.rollout_values(rollout) | {"secret": secret}
         try:
-            row = self._connection.execute(plain_insert(rollouts).values(values).returning(*rollouts.c)).one()
+            number = self._connection.execute(
+                plain_insert(rollouts).values(values).returning(rollouts.c.id)
+            ).scalar_one()
         except IntegrityError:
             raise ConflictError(f"a rollout named {rollout.plan.name!r} exists; choose another name") from None
-        return rows.rollout(row)
+        return rows.rollout(self._connection.execute(_ROLLOUTS.where(rollouts.c.id == number)).one())
 
     def rollout(self, rollout_id: int) -> Rollout | None:
         """See `ports.Rollouts.rollout`."""
-        query = select(rollouts).where(rollouts.c.id == rollout_id).with_for_update()
-        row = self._connection.execute(query).one_or_none()
+        row = self._connection.execute(_LOCKED, {"number": rollout_id}).one_or_none()
         return None if row is None else rows.rollout(row)
 
     def rollout_named(self, name: str) -> Rollout | None:
         """See `ports.Rollouts.rollout_named`."""
-        row = self._connection.execute(select(rollouts).where(rollouts.c.name == name)).one_or_none()
+        row = self._connection.execute(_ROLLOUTS.where(rollouts.c.name == name)).one_or_none()
         return None if row is None else rows.rollout(row)
 
     def rollouts(self, phases: Iterable[Phase] = ()) -> list[Rollout]:
         """See `ports.Rollouts.rollouts`."""
-        query = select(rollouts).order_by(rollouts.c.id.desc())
+        query = _ROLLOUTS.order_by(rollouts.c.id.desc())
         wanted = [phase.value for phase in phases]
         if wanted:
             query = query.where(rollouts.c.phase.in_(wanted))

@@ -72,6 +72,7 @@ def device(row: Row[Any]) -> Device:
         facts_at=row.facts_at,
         quarantine=row.quarantine,
         quarantined_at=row.quarantined_at,
+        endpoints=row.endpoints,
     )
 
 
@@ -86,6 +87,7 @@ def device_values(item: Device, token_hash: str) -> dict[str, object]:
         "seen_at": item.seen_at,
         "online": item.online,
         "token_hash": token_hash or None,
+        "endpoints": item.endpoints,
         **facts_values(item.facts),
         "facts_at": item.facts_at,
     }
@@ -141,11 +143,11 @@ def artifact_values(item: Artifact, now: float) -> dict[str, object]:
 
 def release(row: Row[Any], hashes: tuple[str, ...]) -> Release:
     """Return the release of a row of `releases`."""
-    return Release(name=row.name, version=row.version, rel=row.rel, artifacts=hashes, created_at=row.created_at)
+    return Release(row.name, row.version, row.rel, hashes, row.created_at, row.moves)
 
 
 def rollout(row: Row[Any]) -> Rollout:
-    """Return the rollout of a row of `rollouts`."""
+    """Return the rollout of a row of `rollouts`, and of whether its release moves devices."""
     return Rollout(
         id=row.id,
         plan=_PLAN.decode(row.plan),
@@ -161,6 +163,7 @@ def rollout(row: Row[Any]) -> Rollout:
         strata=row.strata,
         epoch=row.epoch,
         plan_version=row.plan_version,
+        moves=row.moves,
     )
 
 

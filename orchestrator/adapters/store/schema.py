@@ -22,6 +22,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 
@@ -60,6 +61,8 @@ devices = Table(
     Column("situation", Text, server_default="{}", nullable=False),
     # Since when a device that held no slot is disconnected.
     Column("gone_at", Double),
+    # Release counter of the endpoints that it goes by, null where it does not say.
+    Column("endpoints", BigInteger),
 )
 
 _GONE = text("gone_at IS NOT NULL")
@@ -108,6 +111,8 @@ releases = Table(
     Column("version", Text, nullable=False),
     Column("rel", BigInteger, nullable=False),
     Column("created_at", Double, nullable=False),
+    # Whether its artifacts are endpoints, and not firmware.
+    Column("moves", Boolean, server_default=false(), nullable=False),
 )
 
 release_artifacts = Table(
@@ -417,6 +422,9 @@ REGISTRY = "registry"
 
 ONLINE = "online"
 """Counter of the devices that are connected, by what they last said."""
+
+TOUCHED = "touched"
+"""Counter that means nothing: it is changed to see whether anything can be."""
 
 FLEET = "fleet"
 """Counter of the registered devices: a large table takes long to count, and every offer asks."""

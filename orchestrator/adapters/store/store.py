@@ -32,6 +32,7 @@ from orchestrator.adapters.store.lease import Lease, take
 from orchestrator.adapters.store.migrate import migrate
 from orchestrator.adapters.store.operators import SqlApprovals, SqlOperators
 from orchestrator.adapters.store.outbox import SqlOutbox
+from orchestrator.adapters.store.pruning import SqlPruning
 from orchestrator.adapters.store.recent import Recent
 from orchestrator.adapters.store.rollouts import SqlRollouts
 from orchestrator.adapters.store.surroundings import SqlSurroundings
@@ -68,6 +69,7 @@ class SqlTx(
     SqlApprovals,
     SqlSurroundings,
     SqlInsight,
+    SqlPruning,
 ):
     """One open transaction. Implements `ports.Tx`."""
 
@@ -101,10 +103,25 @@ class SqlStore:
         self._writer = Writer("store-writer")
         self._recent = Recent()
         self._readers = ThreadPoolExecutor(READERS, "store-reader")
+        self.fault = ""
+        """Why it cannot be written, "" if it can, as far as anybody tried."""
 
     async def transact(self, lane: Lane, work: Callable[[Tx], Result]) -> Result:
         """See `ports.Store.transact`."""
-        return await self._writer.submit(lane, lambda: _run(self._writing, work, self._recent, self._lease))
+        try:
+            return await self._writer.submit(lane, lambda: _run(self._writing, work, self._recent, self._lease))
+        except UnavailableError as error:
+            self.fault = error.message
+            raise
+
+    async def probe(self) -> str:
+        """Write what means nothing, and return why that cannot be done, "" if it can."""
+        try:
+            await self.transact(Lane.BULK, lambda tx: tx.touch())
+        except UnavailableError as error:
+            return error.message
+        self.fault = ""
+        return ""
 
     async def read(self, work: Callable[[Tx], Result]) -> Result:
         """See `ports.Store.read`."""

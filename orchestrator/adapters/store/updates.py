@@ -198,11 +198,11 @@ class SqlUpdates:
             query = query.where(text("updates.flight IS NOT NULL"))
         return [rows.update(row) for row in self._connection.execute(query)]
 
-    def refusals(self, rollout_id: int) -> Counter[str]:
-        """See `ports.Updates.refusals`."""
+    def codes(self, rollout_id: int, states: Iterable[UpdateState]) -> Counter[str]:
+        """See `ports.Updates.codes`."""
         query = (
             select(updates.c.code, func.count().label("devices"))
-            .where(updates.c.rollout_id == rollout_id, updates.c.state == UpdateState.REFUSED.value)
+            .where(updates.c.rollout_id == rollout_id, updates.c.state.in_([state.value for state in states]))
             .group_by(updates.c.code)
         )
         return Counter({row.code: row.devices for row in self._connection.execute(query)})
@@ -232,12 +232,13 @@ class SqlUpdates:
 
     def add_reports(self, reports_: Sequence[Report], now: float) -> list[bool]:
         """See `ports.Updates.add_reports`."""
+        at = self._recent.batch_at(now)
         values = [
             (
                 *item.named,
                 item.boot,
                 item.n,
-                now,
+                at,
                 item.kind.value,
                 item.code,
                 item.said.replace("\0", ""),
@@ -249,9 +250,9 @@ class SqlUpdates:
         sorted_ = sorted(values, key=itemgetter(*range(_KEY_SIZE)))  # neighbours share pages
         if not values or self._connection.execute(_INSERT_REPORTS, packed.pack(sorted_)).rowcount == len(values):
             return [True] * len(values)
-        # Few batches hold a repetition. In this one, what was there before has another time.
+        # Few batches hold a repetition. In this one, what was there before has another time: no two batches share one.
         first = {row[:_KEY_SIZE]: place for place, row in reversed(list(enumerate(values)))}
-        for known in packed.fetch(self._connection, _KEY, and_(_STORED, reports.c.at != now), list(first)):
+        for known in packed.fetch(self._connection, _KEY, and_(_STORED, reports.c.at != at), list(first)):
             first.pop(tuple(known), None)
         places = set(first.values())
         return [place in places for place in range(len(values))]

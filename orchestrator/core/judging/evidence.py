@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from orchestrator.core.judging import gate
 from orchestrator.core.model import MET, RELAPSED, RETRIED, Rollout, Tally, UpdateState
-from orchestrator.core.update import FAILURES, IN_FLIGHT, NEUTRAL, RESOLVED, RETRIABLE
+from orchestrator.core.update import FAILURES, IN_FLIGHT, NEUTRAL, RESOLVED, RETRIABLE, TRY_AGAIN
 
 S = UpdateState
 
@@ -182,7 +182,7 @@ def pending(tally: Tally) -> int:
 
 def retrying(tally: Tally) -> int:
     """Return how many devices of all opened stages will try again by themselves."""
-    return sum(count for key, count in tally.items() if key.state == S.RETRYING)
+    return sum(count for key, count in tally.items() if key.state in TRY_AGAIN)
 
 
 def retriable(tally: Tally) -> int:
@@ -204,14 +204,22 @@ def opened_by_stratum(tally: Tally) -> Counter[str]:
     return found
 
 
-def stage_bound(rollout: Rollout, tally: Tally) -> Bound:
-    """Return the bound that the current stage must meet, on all evidence of this epoch."""
-    failures = exposed = 0
+def for_passing(rollout: Rollout, tally: Tally) -> tuple[Counter[str], Counter[str]]:
+    """Return k and n of this epoch by stratum as passing counts them: everything unresolved has failed."""
+    failures: Counter[str] = Counter()
+    exposed: Counter[str] = Counter()
     for key, count in tally.items():
         if key.epoch != rollout.epoch or key.state in NEUTRAL:
             continue
-        exposed += count if key.state not in AGAIN else 0
-        failures += count if key.state not in (MET, S.CONFIRMED) else 0
+        exposed[key.stratum] += count if key.state not in AGAIN else 0
+        failures[key.stratum] += count if key.state not in (MET, S.CONFIRMED) else 0
+    return failures, exposed
+
+
+def stage_bound(rollout: Rollout, tally: Tally) -> Bound:
+    """Return the bound that the current stage must meet, on all evidence of this epoch."""
+    by_stratum = for_passing(rollout, tally)
+    failures, exposed = by_stratum[0].total(), by_stratum[1].total()
     limit = rollout.plan.stages[rollout.stage].limit
     confidence = rollout.plan.confidence
     if limit is None:

@@ -88,6 +88,18 @@ def devices_needed(failures: int, limit: float, confidence: float = 0.95) -> int
     return high
 
 
+def failures_allowed(exposed: int, limit: float, confidence: float = 0.95) -> int:
+    """Return the largest k with an `upper_bound` within `limit` at n = `exposed`; 0 where even none is too much."""
+    fits, breaks = 0, exposed + 1
+    while breaks - fits > 1:
+        middle = (fits + breaks) // 2
+        if upper_bound(middle, exposed, confidence) <= limit:
+            fits = middle
+        else:
+            breaks = middle
+    return fits
+
+
 def default_limit(exposed: int, confidence: float = 0.95) -> float:
     """Return the limit of a stage whose plan names none.
 

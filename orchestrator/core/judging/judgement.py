@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from orchestrator.core.judging import evidence, gate
+from orchestrator.core.judging import diversity, evidence, gate
 from orchestrator.core.judging import outside as service
 from orchestrator.core.judging.evidence import Bound, Evidence, StageCounts
 from orchestrator.core.judging.outside import CALM, Answer, Outside, ServiceGate
-from orchestrator.core.model import DAEMON, Phase, Plan, Reason, Rollout, SizeKind, Tally, Urgency
+from orchestrator.core.model import DAEMON, Phase, Plan, Reason, Rollout, SizeKind, Stage, Tally, Urgency
 from orchestrator.core.pace import ramp
+from orchestrator.core.reason import counted
 from orchestrator.core.rollout import JUDGED, Decision, Offer, Open, Prepare, Recall, VoidQueued, move
 
 RAMP_START = 10
@@ -106,7 +107,9 @@ def _alarm(rollout: Rollout, tally: Tally, counts: StageCounts) -> Reason | None
 def _plain_alarm(rollout: Rollout, total: Evidence, tally: Tally) -> Reason | None:
     rule = rollout.plan.halt
     if rule.max_failures is not None and total.failures >= rule.max_failures:
-        return Reason("max_failures", f"{total.failures} failures; the plan allows fewer than {rule.max_failures}")
+        return Reason(
+            "max_failures", f"{counted(total.failures, 'failure')}; the plan allows fewer than {rule.max_failures}"
+        )
     if rule.max_failure_rate is not None:
         resolved = max(evidence.resolved(rollout, tally), total.failures)  # who failed may be trying again
         if resolved >= rule.min_sample and total.failures >= rule.max_failure_rate * resolved:
@@ -127,11 +130,11 @@ def _progress(rollout: Rollout, tally: Tally, counts: StageCounts, answer: Answe
     stage = rollout.current
     if stage.hurried and not rollout.is_in_last_stage:
         return _next_stage(rollout, now, rollout.reason)
-    if stage.target == 0 and not rollout.is_in_last_stage:
+    if _is_empty(stage) and not rollout.is_in_last_stage:
         return _next_stage(rollout, now, Reason("passed", "no devices are left for this stage"))
     if counts.opened < stage.target:
         missing = stage.target - counts.opened
-        return Decision(rollout, (Open(missing),), Reason("opening", f"{missing} devices are being taken in"))
+        return Decision(rollout, (Open(missing),), Reason("opening", f"{counted(missing, 'device')} being taken in"))
     if stage.opened_at is None:
         rollout = rollout.with_current(replace(stage, opened_at=now))
     free = slots(rollout.plan, counts.confirmed) - evidence.in_flight(tally)
@@ -139,10 +142,14 @@ def _progress(rollout: Rollout, tally: Tally, counts: StageCounts, answer: Answe
     if waiting and free > 0:
         return _offer(rollout, min(free, waiting), now)
     if waiting:
-        text = f"{waiting} devices wait for a slot; {evidence.in_flight(tally)} are in flight"
+        text = f"{counted(waiting, 'device')} waiting for a slot; {evidence.in_flight(tally)} in flight"
         return Decision(rollout, (), Reason("slots_taken", text))
     if later := evidence.retrying(tally):
-        return Decision(rollout, (), Reason("retrying", f"{later} devices gave up for a passing reason and try again"))
+        return Decision(
+            rollout,
+            (),
+            Reason("retrying", f"{counted(later, 'device')} gave up for a passing reason and will try again"),
+        )
     return _judge(rollout, tally, counts, answer, now)
 
 
@@ -152,7 +159,7 @@ def _offer(rollout: Rollout, count: int, now: float) -> Decision:
     if limit is not None and climb is not None:
         room = ramp.room(limit, climb, now)
         if not room:
-            text = f"{count} devices wait for the ramp; {ramp.allowed(limit, climb)} may start per minute"
+            text = f"{counted(count, 'device')} waiting for the ramp; {ramp.allowed(limit, climb)} may start per minute"
             return Decision(rollout, (), Reason(RAMP, text), ramp.opens_at(limit, climb, now))
         count = min(count, room)
     return Decision(rollout, (Offer(count),), Reason("offering", f"{count} more devices are offered the release"))
@@ -183,7 +190,9 @@ def _judge(rollout: Rollout, tally: Tally, counts: StageCounts, answer: Answer |
     if now < soaked_at:
         return Decision(rollout, (), Reason("soaking", "the stage is healthy and soaks"), soaked_at)
     if rollout.is_in_last_stage and evidence.in_flight(tally):
-        return Decision(rollout, (), Reason("finishing", f"{evidence.in_flight(tally)} devices are still updating"))
+        return Decision(
+            rollout, (), Reason("finishing", f"{counted(evidence.in_flight(tally), 'device')} still updating")
+        )
     if stage.waived:
         return _pass(rollout, rollout.reason, answer, soaked_at, now)
     if counts.opened and counts.unreached > plan.max_unreached * counts.opened:
@@ -191,9 +200,17 @@ def _judge(rollout: Rollout, tally: Tally, counts: StageCounts, answer: Answer |
         text = f"{counts.unreached} of {counts.opened} devices were never reached; {allowed}"
         return _ask(rollout, Reason("unreached", text), now)
     bound = evidence.stage_bound(rollout, tally)
-    if bound.holds or stage.target == 0:
-        return _pass(rollout, Reason("passed", _bound_text(bound)), answer, soaked_at, now)
-    return _extend(rollout, tally, bound, now)
+    if not bound.holds and not _is_empty(stage):
+        return _extend(rollout, tally, bound, now)
+    lacking = None if _is_empty(stage) else diversity.lacking(rollout, tally)
+    if lacking is not None:
+        return _unresolved(rollout, tally) or _ask(rollout, lacking, now)
+    return _pass(rollout, Reason("passed", _bound_text(bound)), answer, soaked_at, now)
+
+
+def _is_empty(stage: Stage) -> bool:
+    """Say whether a stage asks for no device, and not only found none that it may take."""
+    return stage.target == 0 and not stage.drained
 
 
 def _pass(rollout: Rollout, why: Reason, answer: Answer | None, since: float, now: float) -> Decision:
@@ -204,10 +221,20 @@ def _pass(rollout: Rollout, why: Reason, answer: Answer | None, since: float, no
     return _next_stage(rollout, now, why) if held is None else Decision(rollout, (), held)
 
 
+def _unresolved(rollout: Rollout, tally: Tally) -> Decision | None:
+    """Wait for the devices that may still show how they are, None if there are none."""
+    under_way = evidence.in_flight(tally)
+    why = Reason("unresolved", f"{counted(under_way, 'device')} still updating")
+    return Decision(rollout, (), why) if under_way else None
+
+
 def _extend(rollout: Rollout, tally: Tally, bound: Bound, now: float) -> Decision:
-    if under_way := evidence.in_flight(tally):
-        return Decision(rollout, (), Reason("unresolved", f"{under_way} devices are still updating"))
+    if (waits := _unresolved(rollout, tally)) is not None:
+        return waits
     stage = rollout.current
+    if stage.drained:
+        text = f"{_bound_text(bound)}; the devices that are left were registered too late for any but the last stage"
+        return _ask(rollout, Reason("inconclusive", text), now)
     needed = gate.devices_needed(bound.failures, bound.limit, rollout.plan.confidence)
     if rollout.plan.stages[rollout.stage].group:
         text = f"{_bound_text(bound)}; a stage of a group is not extended"
@@ -239,8 +266,7 @@ def _ask(rollout: Rollout, why: Reason, now: float) -> Decision:
 
 
 def _bound_text(bound: Bound) -> str:
-    failed = "1 device" if bound.failures == 1 else f"{bound.failures} devices"
     return (
-        f"{failed} failed or not resolved of {bound.exposed} prove a failure rate of at most {bound.upper:.1%}; "
-        f"this stage allows {bound.limit:.1%}"
+        f"{counted(bound.failures, 'device')} failed or not resolved of {bound.exposed} prove "
+        f"a failure rate of at most {bound.upper:.1%}; this stage allows {bound.limit:.1%}"
     )

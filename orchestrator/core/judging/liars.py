@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from orchestrator.core.judging import evidence, gate
+from orchestrator.core.judging import diversity, evidence, gate
+from orchestrator.core.judging.diversity import LEAST_HEALTHY, Stratum
+from orchestrator.core.judging.evidence import Bound
 from orchestrator.core.model import Rollout, Tally
 
 
@@ -20,7 +22,7 @@ class Liars:
     Attributes:
         confirmed: confirmations that count in this evidence epoch.
         unpass: so many of them must be lies for a stage that may pass to be one that may not; None if its bound does
-            not hold now, or would hold all the same.
+            not hold now or too few strata are green, or if it would pass all the same.
         unhalt: so many of them must be lies for a rollout that goes on to be one that should have halted by evidence;
             None if it would go on all the same.
     """
@@ -43,9 +45,14 @@ def liars(rollout: Rollout, tally: Tally) -> Liars:
 
 def _to_unpass(rollout: Rollout, tally: Tally, confirmed: int) -> int | None:
     bound = evidence.stage_bound(rollout, tally)
-    if not bound.holds:
+    if not bound.holds or diversity.lacking(rollout, tally) is not None:
         return None
-    confidence = rollout.plan.confidence
+    counts = (_to_break(bound, rollout.plan.confidence, confirmed), _to_discolour(rollout, tally))
+    return min((count for count in counts if count is not None), default=None)
+
+
+def _to_break(bound: Bound, confidence: float, confirmed: int) -> int | None:
+    """Return with how many lies a bound that holds would not hold."""
     if gate.upper_bound(bound.failures + confirmed, bound.exposed, confidence) <= bound.limit:
         return None
     holds, breaks = 0, confirmed
@@ -56,6 +63,19 @@ def _to_unpass(rollout: Rollout, tally: Tally, confirmed: int) -> int | None:
         else:
             breaks = middle
     return breaks
+
+
+def _to_discolour(rollout: Rollout, tally: Tally) -> int | None:
+    """Return with how many lies too few strata would be green: the cheapest ones are lied about, each by itself."""
+    wanted = diversity.needed(rollout)
+    if not wanted:
+        return None
+    costs = sorted(_cost(item) for item in diversity.strata(rollout, tally) if item.is_green)
+    return sum(costs[: len(costs) - wanted + 1])
+
+
+def _cost(green: Stratum) -> int:
+    return min(green.healthy - LEAST_HEALTHY, green.allowed - green.failures) + 1
 
 
 def _to_unhalt(rollout: Rollout, tally: Tally) -> int | None:
@@ -77,7 +97,7 @@ def sentences(found: Liars) -> list[str]:
     """Return in words what it takes to be deceived."""
     said = []
     if found.unpass is not None:
-        said.append(f"its bound would not hold if {_of(found.unpass, found.confirmed)} were lies")
+        said.append(f"its stage would not pass if {_of(found.unpass, found.confirmed)} were lies")
     if found.unhalt is not None:
         said.append(f"it would have halted if {_of(found.unhalt, found.confirmed)} were lies")
     return said

@@ -17,7 +17,7 @@ from enum import StrEnum
 from operator import eq, ge, gt, le, lt, ne
 from typing import Any, NoReturn
 
-from orchestrator.core.reason import Reason
+from orchestrator.core.reason import Reason, counted
 
 _NAME = r"[A-Za-z_][A-Za-z0-9_-]{0,63}"
 _PATH = rf"{_NAME}(\.{_NAME}|\[[0-9]{{1,4}}\]){{0,15}}"
@@ -122,8 +122,8 @@ class Outage:
     def reason(self) -> Reason:
         """Why the rollout holds."""
         text = (
-            f"{self.gone} devices outside any update lost their connection within minutes ({self.share:.0%} of those "
-            "connected); the rollout holds until they are back"
+            f"{counted(self.gone, 'device')} outside any update lost their connection within minutes "
+            f"({self.share:.0%} of those connected); the rollout holds until they are back"
         )
         return Reason("outage", text)
 

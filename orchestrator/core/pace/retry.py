@@ -34,7 +34,8 @@ _MEMBERS: Mapping[FailureClass, str] = {
     C.TRANSIENT: (
         # the link, the server, the storage and the power of the device
         "link_lost stalled deadline_passed download_timeout artifact_missing download_refused bad_range object_changed "
-        "encoded power_lost reboot low_battery storage_busy no_space link_unsuitable "
+        "encoded power_lost reboot low_battery not_charging busy storage_busy "
+        "no_space link_unsuitable just_booted "
         # overtaken by time or by other messages; a trigger made anew is good
         "expired stale_seq below_floor beat_expired superseded "
         # a rotation of keys that is under way
@@ -55,7 +56,9 @@ _MEMBERS: Mapping[FailureClass, str] = {
         "unhealthy metric_missing "
         # how the device was provisioned does not change by itself
         "cosign_required root_required url_malformed url_scheme url_userinfo url_ip_literal url_origin "
-        "too_many_redirects no_url"
+        "too_many_redirects no_url "
+        # a document of endpoints that is wrong for every device
+        "malformed oversize foreign_deployment bad_address no_address"
     ),
 }
 

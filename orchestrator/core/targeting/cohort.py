@@ -5,6 +5,8 @@ Rules:
   device is first each time.
 - A stage is one cut of that order, or of the part of it that is in a group. With strata a cut takes from each its fair
   share, in the order of the hash within it.
+- Who registered too late to be evidence for others waits for the last stage; stages are sized by the whole cohort.
+- What a device has of what a rollout brings, firmware or endpoints, is said in one place: `has`.
 - Nothing here holds the whole fleet: a waiting device is eight bytes.
 """
 
@@ -42,8 +44,9 @@ Ways = Mapping[str, Way]
 STRAIGHT: Ways = MappingProxyType({})
 """Every device may jump to the release."""
 
-Bucket = tuple[str, tuple[str, ...]]
-"""Devices that every stage treats alike: a stratum, and those groups with a stage of their own that they are in."""
+Bucket = tuple[str, tuple[str, ...], bool]
+"""Devices that every stage treats alike: a stratum, those groups with a stage of their own that they are in, and
+whether they wait for the last stage."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -56,6 +59,7 @@ class Member:
         model: its hardware model.
         stratum: what the plan stratifies by, "" for the model.
         groups: groups with a stage of their own that it is in.
+        late: whether it waits for the last stage.
     """
 
     rank: int
@@ -63,11 +67,12 @@ class Member:
     model: str
     stratum: str = ""
     groups: tuple[str, ...] = ()
+    late: bool = False
 
     @property
     def bucket(self) -> Bucket:
         """The devices that it is treated like."""
-        return (self.stratum or self.model, self.groups)
+        return (self.stratum or self.model, self.groups, self.late)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +84,14 @@ class Sieve:
         below_rel: release counter that it must run less than, None for any.
         fixed_at: facts that operators changed after this time are not to be relied on, None if all are.
         quarantined: whether a device must be in quarantine.
+        moves: whether `below_rel` is of endpoints, and not of firmware.
     """
 
     words: Mapping[str, frozenset[str]] = field(default_factory=dict)
     below_rel: int | None = None
     fixed_at: float | None = None
     quarantined: bool = False
+    moves: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,18 +136,21 @@ class Queue:
 
     def strata(self) -> Counter[str]:
         """Return how many wait of each stratum."""
-        found: Counter[str] = Counter()
-        for bucket, ranks in self._ranks.items():
-            found[bucket[0]] += len(ranks) - self._from[bucket]
-        return found
+        return self._strata(self._ranks)
 
-    def cut(self, count: int, group: str = "") -> Cut:
-        """Take the next `count` devices, or of those in a group; fewer where no more wait."""
-        waiting = [bucket for bucket in self._ranks if _is_in(bucket, group)]
+    def cut(self, count: int, group: str = "", *, late: bool = True) -> Cut:
+        """Take the next `count` devices, or of those in a group; fewer where no more wait.
+
+        Args:
+            count: how many.
+            group: group that they are taken from, "" for all.
+            late: whether it is for the last stage, which takes those as well that wait for it.
+        """
+        waiting = [bucket for bucket in self._ranks if _is_in(bucket, group) and (late or not bucket[2])]
         if self._taken is None or group:
             ends = self._ends(waiting, count)
         else:
-            quotas = shares(self._taken, self.strata(), count)
+            quotas = shares(self._taken, self._strata(waiting), count)
             ends = {}
             for stratum, quota in quotas.items():
                 ends |= self._ends([bucket for bucket in waiting if bucket[0] == stratum], quota)
@@ -152,6 +162,12 @@ class Queue:
         if self._taken is not None:
             self._taken.update(strata)
         return Cut(upto, strata.total(), +strata)
+
+    def _strata(self, buckets: Iterable[Bucket]) -> Counter[str]:
+        found: Counter[str] = Counter()
+        for bucket in buckets:
+            found[bucket[0]] += len(self._ranks[bucket]) - self._from[bucket]
+        return found
 
     def _ends(self, buckets: Iterable[Bucket], count: int) -> dict[Bucket, int]:
         """Return where in each bucket the next `count` devices of all these end."""
@@ -237,6 +253,8 @@ def left_out(
     rel: int,
     fixed_at: float | None = None,
     ways: Ways = STRAIGHT,
+    *,
+    moves: bool = False,
 ) -> Reason | None:
     """Return why a device is not in the cohort of a plan, None if it is.
 
@@ -247,8 +265,9 @@ def left_out(
         rel: release counter of the release; a device that runs it, or a later one, needs no update.
         fixed_at: when the cohort was fixed, None while it is open.
         ways: what too old devices may take before.
+        moves: whether the release brings endpoints.
     """
-    return next(all_left_out(device, plan, hardware, rel, fixed_at, ways), None)
+    return next(all_left_out(device, plan, hardware, rel, fixed_at, ways, moves=moves), None)
 
 
 def all_left_out(
@@ -258,14 +277,19 @@ def all_left_out(
     rel: int,
     fixed_at: float | None = None,
     ways: Ways = STRAIGHT,
+    *,
+    moves: bool = False,
 ) -> Iterator[Reason]:
     """Yield every reason why a device is not in the cohort of a plan, as `left_out` names the first."""
     if device.quarantine:
         yield Reason("quarantined", f"it is quarantined: {device.quarantine}")
-    if plan.leaves and device.rel != plan.leaves:
-        yield Reason("elsewhere", f"it runs release counter {device.rel}; this takes devices back from {plan.leaves}")
-    if not plan.leaves and device.rel >= rel:
-        yield Reason("current", f"it runs release counter {device.rel} already; the release has {rel}")
+    running, what = has(device, moves=moves) or 0, "has endpoints of" if moves else "runs"
+    if moves and device.endpoints is None:
+        yield Reason("no_endpoints", "it did not say by which endpoints it goes, so it cannot be moved")
+    elif plan.leaves and running != plan.leaves:
+        yield Reason("elsewhere", f"it {what} release counter {running}; this takes devices back from {plan.leaves}")
+    elif not plan.leaves and running >= rel:
+        yield Reason("current", f"it {what} release counter {running} already; the release has {rel}")
     if device.model not in hardware:
         yield Reason("no_artifact", f"the release has no artifact for {device.model}")
     if plan.models and device.model not in plan.models:
@@ -274,31 +298,35 @@ def all_left_out(
         yield Reason("group", f"it is in none of the groups {', '.join(plan.groups)}")
     if not selector.parse(plan.select).matches(device):
         yield Reason("not_selected", f"it does not meet the selector {plan.select}")
-    if (reason := too_low(device, ways)) is not None:
+    if (reason := too_low(device, ways, moves=moves)) is not None:
         yield reason
     if fixed_at is not None and device.registered_at > fixed_at:
         yield Reason("late", "it was registered after the cohort was fixed")
 
 
-def too_low(device: Device, ways: Ways) -> Reason | None:
-    """Return why a device is too old to jump to the release, None if it is not, or if nobody knows what it runs."""
-    way = ways.get(device.model)
-    if way is None or not is_known(device) or device.rel >= way.target.min_from:
+def too_low(device: Device, ways: Ways, *, moves: bool = False) -> Reason | None:
+    """Return why a device is too old to jump to the release, None if it is not, or if nobody knows what it has."""
+    way, running = ways.get(device.model), has(device, moves=moves)
+    if way is None or running is None or running >= way.target.min_from:
         return None
-    return route.too_low(device.rel, way)
+    return route.too_low(running, way)
 
 
-def is_known(device: Device) -> bool:
-    """Say whether it is known what a device runs."""
-    return bool(device.version or device.rel)
+def has(device: Device, *, moves: bool) -> int | None:
+    """Return the release counter of what a device has of firmware or, with `moves`, endpoints; None if not known."""
+    if moves:
+        return device.endpoints
+    return device.rel if device.version or device.rel else None
 
 
-def sieve(plan: Plan, hardware: frozenset[str], rel: int, fixed_at: float | None = None) -> Sieve:
+def sieve(
+    plan: Plan, hardware: frozenset[str], rel: int, fixed_at: float | None = None, *, moves: bool = False
+) -> Sieve:
     """Return what a database can check of what `left_out` asks."""
     words = dict(selector.parse(plan.select).words)
     models = hardware & frozenset(plan.models) if plan.models else hardware
     words["model"] = words.get("model", models) & models
-    return Sieve(words, plan.leaves + 1 if plan.leaves else rel, fixed_at)
+    return Sieve(words, plan.leaves + 1 if plan.leaves else rel, fixed_at, moves=moves)
 
 
 def stratum_of(device: Device, stratify: str) -> str:
@@ -336,13 +364,31 @@ def bounded(found: Sequence[Member], taken: Mapping[str, int]) -> list[Member]:
     return kept
 
 
-def members(secret: bytes, devices: Iterable[Device], plan: Plan | None = None) -> Iterator[Member]:
-    """Rank devices, in the order given, with what the stages of a plan ask of them."""
+def late(device: Device, plan: Plan, started_at: float | None) -> Reason | None:
+    """Return why a device waits for the last stage of a plan, None if any stage may take it.
+
+    Args:
+        device: the device.
+        plan: the plan.
+        started_at: when its rollout was started, None while it is not.
+    """
+    least_s = plan.evidence.registered_s
+    if not least_s or started_at is None or device.registered_at <= started_at - least_s:
+        return None
+    text = f"it was registered less than {least_s / 3600:g} h before the rollout started; the last stage alone takes it"
+    return Reason("registered_late", text)
+
+
+def members(
+    secret: bytes, devices: Iterable[Device], plan: Plan | None = None, started_at: float | None = None
+) -> Iterator[Member]:
+    """Rank devices, in the order given, with what the stages of a plan ask of them; see `late` for its start."""
     stratify = "" if plan is None else plan.stratify
     own = [] if plan is None else sorted({stage.group for stage in plan.stages if stage.group})
     for device in devices:
         groups = tuple(group for group in own if group in device.groups) if own else ()
-        yield Member(rank(secret, device.id), device.id, device.model, stratum_of(device, stratify), groups)
+        waits = plan is not None and late(device, plan, started_at) is not None
+        yield Member(rank(secret, device.id), device.id, device.model, stratum_of(device, stratify), groups, waits)
 
 
 def cut(candidates: Iterable[Member], above: int, count: int) -> list[Member]:

@@ -28,7 +28,7 @@ ATTRIBUTE = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 
 _TEXTS = ("id", "model", "site", "time_zone")
 _VERSIONS = ("version", "revision")
-_NUMBERS = ("rel",)
+_NUMBERS = ("rel", "endpoints")
 FIELDS = (*_TEXTS, *_VERSIONS, *_NUMBERS, "attr.NAME")
 _SHOWN = 60
 """Characters that an error shows on either side of its place."""

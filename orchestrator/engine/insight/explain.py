@@ -13,11 +13,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from orchestrator.core import rollout as machine
-from orchestrator.core.judging import evidence, judgement, liars, prospect
+from orchestrator.core.judging import diversity, evidence, judgement, liars, prospect
 from orchestrator.core.judging.evidence import AGAIN, EVENTS
 from orchestrator.core.judging.prospect import ToHalt
 from orchestrator.core.model import DAEMON, Device, Phase, Rollout, Tally, Update, UpdateState
 from orchestrator.core.pace.ceiling import HELD, STANDARD, Ceiling
+from orchestrator.core.reason import counted
 from orchestrator.core.rollout import Decision
 from orchestrator.core.trust.approval import State
 from orchestrator.core.update import FAILURES, IN_FLIGHT
@@ -38,6 +39,7 @@ _GATES = {
     "finishing": "resolved",
     "soaking": "soak",
     "unreached": "reached",
+    "strata": "strata",
     "inconclusive": "bound",
     "passed": "bound",
     "extended": "bound",
@@ -82,6 +84,7 @@ def explain_rollout(
         "because": decision.reason.text,
         "code": decision.reason.code,
         "next": [*trouble.summary(refusals, tally), *_what_next(rollout, tally, decision)],
+        "failures": trouble.failures(tx, rollout, tally),
         "refusals": refusals,
         "wake_at": decision.wake_at,
         "gate": _gate(rollout, decision),
@@ -90,6 +93,7 @@ def explain_rollout(
         "lost": _lost(rollout, tally),
         "bound": _bound(rollout, tally),
         "strata": _strata(tally),
+        "diversity": _diversity(rollout, tally),
         "people": _people(tx, name, events),
         "events": [
             {"at": item.at, "phase": item.phase.value, "stage": item.stage, "code": item.code, "text": item.text}
@@ -144,10 +148,8 @@ def _what_next(rollout: Rollout, tally: Tally, decision: Decision) -> list[str]:
 def _would_halt(total: ToHalt) -> list[str]:
     if total.halts_at is None:
         return []
-    known = total.evidence
-    return [
-        f"it halts at {total.halts_at} failures in the {known.exposed} devices exposed so far ({known.failures} now)"
-    ]
+    known, halts_at = total.evidence, counted(total.halts_at, "failure")
+    return [f"it halts at {halts_at} in the {counted(known.exposed, 'device')} exposed so far ({known.failures} now)"]
 
 
 def _would_pass(rollout: Rollout, tally: Tally) -> list[str]:
@@ -155,7 +157,9 @@ def _would_pass(rollout: Rollout, tally: Tally) -> list[str]:
     if rollout.current.waived:
         return ["its stage passes on the word of a person, whatever its bound is"]
     if found.more is None:
-        return [f"with {found.failures} failures no number of healthy devices brings its bound within the limit"]
+        return [
+            f"with {counted(found.failures, 'failure')} no number of healthy devices brings its bound within the limit"
+        ]
     if found.more:
         return [f"{found.more} more healthy devices bring its bound within the limit ({found.under_way} are under way)"]
     return ["its bound is within the limit as soon as no device that is under way fails"] if found.under_way else []
@@ -196,6 +200,9 @@ def _waits_for(rollout: Rollout, tally: Tally, decision: Decision) -> list[View]
     if passing.needed is None or passing.more:
         shown = None if passing.needed is None or passing.more is None else passing.needed - passing.more
         found.append(_waited("bound", "devices that show how they are", shown, passing.needed))
+    if wanted := diversity.needed(rollout):
+        green = sum(item.is_green for item in diversity.strata(rollout, tally))
+        found.append(_waited("strata", "strata that are healthy by themselves", min(green, wanted), wanted))
     return [found[0], *(item for item in found[1:] if item["have"] is None or item["have"] != item["need"])]
 
 
@@ -220,6 +227,18 @@ def _bound(rollout: Rollout, tally: Tally) -> View | None:
     found = prospect.to_pass(rollout, tally)
     counts = {"failed": found.failures, "confirmed": found.confirmed, "under_way": found.under_way}
     return line | counts | {"needed": found.needed, "more": found.more}
+
+
+def _diversity(rollout: Rollout, tally: Tally) -> View | None:
+    if not rollout.stages or not diversity.needed(rollout):
+        return None
+    found = diversity.strata(rollout, tally)
+    lines = [
+        {"stratum": item.name, "green": item.is_green, "healthy": item.healthy, "k": item.failures, "n": item.exposed}
+        | {"allowed": item.allowed}
+        for item in found
+    ]
+    return {"needed": diversity.needed(rollout), "green": sum(item.is_green for item in found), "strata": lines}
 
 
 def _strata(tally: Tally) -> list[View]:

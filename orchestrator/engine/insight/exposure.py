@@ -51,14 +51,17 @@ def vulnerable(tx: Tx, question: Question) -> Vulnerable:
 
     Raises:
         NotFoundError: there is no such rollout, or none with this advisory.
-        RequestError: not exactly one of the three is given, or it is no advisory.
+        RequestError: not exactly one of the three is given, or it is no advisory, or the rollout brings no firmware.
     """
     if [bool(question.rollout), bool(question.advisory), question.below_rel is not None].count(True) != 1:
         raise RequestError("name one of a rollout, an advisory and a release counter, and no two of them")
     if question.below_rel is not None:
         return Vulnerable(below_any=question.below_rel)
     if question.rollout:
-        return Vulnerable(_mended_by(tx, [named.rollout(tx, question.rollout)]))
+        rollout = named.rollout(tx, question.rollout)
+        if rollout.moves:
+            raise RequestError(f"{question.rollout} moves endpoints, which mend no firmware; see `ota fleet endpoints`")
+        return Vulnerable(_mended_by(tx, [rollout]))
     if not is_advisory(question.advisory):
         text = f"{question.advisory[:40]!r} is no advisory; write its number, such as CVE-2026-1234"
         raise RequestError(text)

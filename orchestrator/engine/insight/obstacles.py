@@ -57,7 +57,9 @@ def obstacles(
     """
     if update is None:
         outside = list(_left_out(tx, device, rollout))
-        return [*outside, *_not_taken(rollout, settled=bool(outside)), *_elsewhere(tx, device, rollout), *_away(device)]
+        late = () if outside else _late(device, rollout)
+        turn = [*late, *_not_taken(rollout, settled=bool(outside))]
+        return [*outside, *turn, *_elsewhere(tx, device, rollout), *_away(device)]
     if update.state is S.CONFIRMED:
         return []
     if update.state in _SETTLED:
@@ -83,14 +85,19 @@ def sentence(update: Update) -> str:
 def _left_out(tx: Tx, device: Device, rollout: Rollout) -> Iterator[Obstacle]:
     audience = audience_of(tx, rollout)
     [judged] = as_fixed(tx, [device], audience.fixed_at)
-    asked = (audience.plan, audience.hardware, audience.rel, audience.fixed_at, audience.ways)
-    for reason in cohort.all_left_out(judged, *asked):
+    for reason in audience.all_left_out(judged):
         yield Obstacle(reason.code, reason.text)
 
 
 def _too_old(tx: Tx, device: Device, rollout: Rollout) -> Iterator[Obstacle]:
-    reason = cohort.too_low(device, ways(tx, release_of(tx, rollout)))
+    reason = cohort.too_low(device, ways(tx, release_of(tx, rollout)), moves=rollout.moves)
     if reason is not None:
+        yield Obstacle(reason.code, reason.text)
+
+
+def _late(device: Device, rollout: Rollout) -> Iterator[Obstacle]:
+    reason = cohort.late(device, rollout.plan, rollout.cohort_at)
+    if reason is not None and not rollout.is_in_last_stage:
         yield Obstacle(reason.code, reason.text)
 
 
@@ -141,8 +148,12 @@ def _elsewhere(tx: Tx, device: Device, rollout: Rollout) -> Iterator[Obstacle]:
         if other.state in IN_FLIGHT:
             text = f"it is busy with the update of rollout {found.plan.name}: {sentence(other)}"
             yield Obstacle("busy", text, other.deadline_at)
-        elif found.id > rollout.id and found.phase not in machine.FINISHED and other.state not in _SETTLED:
+        elif found.id > rollout.id and _wants_it_too(found, rollout) and other.state not in _SETTLED:
             yield Obstacle("newer_rollout", f"rollout {found.plan.name}, which is newer, owns it")
+
+
+def _wants_it_too(newer: Rollout, rollout: Rollout) -> bool:
+    return newer.phase not in machine.FINISHED and newer.moves is rollout.moves
 
 
 def _away(device: Device) -> Iterator[Obstacle]:
@@ -160,6 +171,7 @@ _STATE_TEXT = {
     S.OFFERED: "it was offered the release and has not answered yet",
     S.UNREACHED: "it did not answer before the accept deadline; it gets another chance when it says hello",
     S.REFUSED: "it refused the offer: {code}",
+    S.POSTPONED: "it refused the offer for a reason that passes ({code}) and will be offered the release again",
     S.ACCEPTED: "it is downloading",
     S.DOWNLOADED: "it is installing",
     S.RECALLING: "it is being recalled and has not answered yet",

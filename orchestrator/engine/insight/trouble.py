@@ -7,13 +7,15 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from orchestrator.core.judging import evidence
 from orchestrator.core.judging.evidence import EVENTS
+from orchestrator.core.judging.health import METRIC_MISSING, UNHEALTHY
 from orchestrator.core.model import Phase, Rollout, Tally, Update, UpdateState
 from orchestrator.core.reason import Reason
+from orchestrator.core.update import FAILURES, REFUSALS
 from orchestrator.ports import DeliveryState, Line, Parcel, Tx
 from orchestrator.verifier import REASONS
 from orchestrator.wire.report import Kind
@@ -42,10 +44,14 @@ def unsigned(parcels: Sequence[Parcel], faults: Sequence[str]) -> Reason | None:
 
 def refusals(tx: Tx, rollout: Rollout, tally: Tally) -> list[View]:
     """Return how many devices have refused for which reason, the most frequent first."""
-    if not any(key.state == UpdateState.REFUSED and count for key, count in tally.items()):
-        return []
-    counts = tx.refusals(rollout.id).most_common()
-    return [{"code": code or "none", "devices": count, "text": REASONS.get(code, "")} for code, count in counts]
+    return [_reason(code, count, REASONS.get(code, "")) for code, count in _codes(tx, rollout, tally, REFUSALS)]
+
+
+def failures(tx: Tx, rollout: Rollout, tally: Tally) -> list[View]:
+    """Return how many devices have failed for which reason; a sick measure with what it must be."""
+    bounds = ", ".join(f"{rule.metric} must be {rule.side} {rule.bound:g}" for rule in rollout.plan.health)
+    means = {UNHEALTHY: bounds, METRIC_MISSING: bounds}
+    return [_reason(code, count, means.get(code, "")) for code, count in _codes(tx, rollout, tally, FAILURES)]
 
 
 def summary(found: Sequence[View], tally: Tally) -> list[str]:
@@ -58,12 +64,22 @@ def summary(found: Sequence[View], tally: Tally) -> list[str]:
     return [f"{refused} of {taken} devices refused: {codes}"]
 
 
+def _codes(tx: Tx, rollout: Rollout, tally: Tally, states: Collection[UpdateState]) -> list[tuple[str, int]]:
+    if not any(key.state in states and count for key, count in tally.items()):
+        return []
+    return tx.codes(rollout.id, states).most_common()
+
+
+def _reason(code: str, count: int, text: str) -> View:
+    return {"code": code or "none", "devices": count, "text": text}
+
+
 def last_refusal(update: Update, lines: Sequence[Line]) -> View | None:
     """Return what a device said when it refused last, None if it never did."""
     said = [item for item in lines if item.kind == Kind.REFUSED.value]
     if not said:
         return None
-    now = update.state is UpdateState.REFUSED
+    now = update.state in REFUSALS
     code = said[-1].code
     return {"at": said[-1].at, "code": code, "text": said[-1].text, "means": REASONS.get(code, ""), "stands": now}
 

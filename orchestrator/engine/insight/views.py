@@ -125,6 +125,7 @@ def device_line(device: Device) -> View:
         "facts_at": device.facts_at,
         "quarantine": device.quarantine,
         "quarantined_at": device.quarantined_at,
+        "endpoints": device.endpoints,
         "registered_at": device.registered_at,
         "seen_at": device.seen_at,
     }
@@ -152,6 +153,7 @@ def release_line(release: Release) -> View:
         "version": release.version,
         "rel": release.rel,
         "artifacts": list(release.artifacts),
+        "moves": release.moves,
         "created_at": release.created_at,
     }
 

@@ -5,6 +5,7 @@ Rules:
   identical bytes, which a device takes as what it holds already.
 - Batches are small and the version of the rollout is read again with each, so that a halt leaves at
   most one batch on the wire; the recalls of that halt come right behind it.
+- Nothing is sent while a stop waits for the store, whichever rollout it stops.
 - What expired in the queue is voided and planned anew.
 - What was claimed when the link or the process broke is published again if its rollout still runs,
   and otherwise marked unknown and recalled.
@@ -13,7 +14,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 import structlog
@@ -31,6 +32,10 @@ _AWAITS = {DeliveryKind.INSTALL: UpdateState.OFFERED, DeliveryKind.CANCEL: Updat
 _log = structlog.get_logger(__name__)
 
 
+async def _none() -> None:
+    """No stop waits."""
+
+
 class Dispatcher:
     """Publishes sealed deliveries.
 
@@ -41,6 +46,7 @@ class Dispatcher:
         now: the clock.
         sealed: set when deliveries were sealed.
         drained: called when there is room for more sealed deliveries.
+        store_stops: stores the stops that wait for that; it raises what `Store.transact` raises.
     """
 
     def __init__(
@@ -51,12 +57,14 @@ class Dispatcher:
         now: Callable[[], float],
         sealed: asyncio.Event,
         drained: Callable[[], None],
+        store_stops: Callable[[], Awaitable[None]] = _none,
     ) -> None:
         self._store = store
         self._bus = bus
         self._batch = batch
         self._now = now
         self._drained = drained
+        self._store_stops = store_stops
         self._woken = sealed
         self.published = 0
 
@@ -72,9 +80,11 @@ class Dispatcher:
     async def _work(self) -> None:
         while not self._bus.link:
             await asyncio.sleep(RETRY_S / 10)
+        await self._store_stops()
         await self._recover()
         sent: list[int] = []
         while self._bus.link:
+            await self._store_stops()
             parcels = await self._store.transact(Lane.OPERATOR, partial(self._turn, sent=sent))
             sent = []
             if parcels:

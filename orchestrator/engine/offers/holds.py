@@ -20,7 +20,6 @@ from orchestrator.core.pace.requirement import Unmet
 from orchestrator.core.pace.window import Zone
 from orchestrator.core.rollout import Decision, Offer
 from orchestrator.core.targeting import cohort
-from orchestrator.core.targeting.cohort import Ways
 from orchestrator.core.update import Fact, FactKind
 from orchestrator.engine.reports.folding import Recorded, fold
 from orchestrator.engine.rollouts.releases import by_model, release_of, ways
@@ -105,8 +104,9 @@ def _judge(tx: Tx, rollout: Rollout, waiting: Sequence[Update], now: float) -> d
     shut: dict[str, Unmet | None] = {}
     for name in {_zone_name(known.get(item.device_id)) for item in waiting}:
         shut[name] = hold.shut(rollout.plan, _zone(rollout, name, now), now)
+    too_low = {name: cohort.too_low(device, stones, moves=rollout.moves) for name, device in known.items() if stones}
     judged = (
-        (item.id, hold.judge(rollout.plan, key, _candidate(item, known, said, brought, stones, shut), now))
+        (item.id, hold.judge(rollout.plan, key, _candidate(item, known, said, brought, too_low, shut), now))
         for item in waiting
     )
     return {update_id: found for update_id, found in judged if found is not None}
@@ -117,7 +117,7 @@ def _candidate(
     known: Mapping[str, Device],
     said: Mapping[str, Situation],
     brought: Mapping[str, Artifact],
-    stones: Ways,
+    too_low: Mapping[str, Reason | None],
     shut: Mapping[str, Unmet | None],
 ) -> Candidate:
     device = known.get(update.device_id)
@@ -130,7 +130,7 @@ def _candidate(
         shut=shut[_zone_name(device)],
         situation=said.get(update.device_id, _NOTHING_SAID),
         size_bytes=0 if artifact is None else artifact.size_bytes,
-        too_low=None if device is None else cohort.too_low(device, stones),
+        too_low=too_low.get(update.device_id),
     )
 
 

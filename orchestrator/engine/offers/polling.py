@@ -2,6 +2,7 @@
 
 Rules:
 - A poll decides nothing: it hands over what the conductor planned and the sealer signed.
+- A rollout that is stopped hands over nothing but recalls, also while the stop could not be stored.
 - A device that has not begun gets nothing while its hours are closed.
 - Handing over a delivery that could still be withdrawn is a write, so that a halt and a poll cannot
   both have it.
@@ -10,6 +11,7 @@ Rules:
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from orchestrator.core.model import Delivery, Device, Update, UpdateState
@@ -43,10 +45,17 @@ class Answer:
     planned: bool = False
 
 
-def look(tx: Tx, device: Device, now: float) -> Answer | None:
-    """Answer from a snapshot if no write is needed; None if it is."""
+def look(tx: Tx, device: Device, now: float, stopped: Collection[int] = ()) -> Answer | None:
+    """Answer from a snapshot if no write is needed; None if it is.
+
+    Args:
+        tx: the transaction.
+        device: who asks.
+        now: present time.
+        stopped: rollouts whose stop is not stored yet.
+    """
     update = _live_update(tx, device)
-    if update is None:
+    if update is None or _is_stopped(update, stopped):
         return Answer()
     if update.state is UpdateState.UNREACHED:
         return None if may_return(tx, update) else Answer()
@@ -62,10 +71,10 @@ def look(tx: Tx, device: Device, now: float) -> Answer | None:
     return Answer(retry_after_s=SOON_S) if parcel.state is DeliveryState.PLANNED else None
 
 
-def give(tx: Tx, device: Device, now: float) -> Answer:
-    """Answer with the writes that it takes."""
+def give(tx: Tx, device: Device, now: float, stopped: Collection[int] = ()) -> Answer:
+    """Answer with the writes that it takes; see `look`."""
     update = _live_update(tx, device)
-    if update is None:
+    if update is None or _is_stopped(update, stopped):
         return Answer()
     if update.state is UpdateState.UNREACHED and not may_return(tx, update):
         return Answer()
@@ -95,6 +104,10 @@ def _polls(tx: Tx, update: Update) -> bool:
     if rollout is None or rollout.plan.delivery is Delivery.PUSH:
         return False
     return update.state in IN_FLIGHT or rollout.phase not in FINISHED
+
+
+def _is_stopped(update: Update, stopped: Collection[int]) -> bool:
+    return update.rollout_id in stopped and update.state is not UpdateState.RECALLING
 
 
 def _is_shut(tx: Tx, update: Update, now: float) -> bool:

@@ -200,6 +200,7 @@ class Sealer:
             urls=[f"{self._settings.public_url}/v1/dl/{artifact.sha256}"],
             statement_hash=token.hash_of(artifact.statement.encode()),
             urgency=list(Urgency).index(order.rollout.plan.urgency),
+            policy=trigger.conditions(order.rollout.plan.require),
             act="rollback" if order.rollout.plan.leaves else "install",
         )
 

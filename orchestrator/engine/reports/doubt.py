@@ -8,6 +8,8 @@ Rules:
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from orchestrator.core.model import Rollout, Update
 from orchestrator.ports import EXPOSED, DeliveryKind, Tx
 from orchestrator.wire.report import Kind, Report
@@ -21,20 +23,19 @@ class Doubt:
     Args:
         tx: the transaction.
         now: present time.
+        rollout_of: returns a rollout by its number.
     """
 
-    def __init__(self, tx: Tx, now: float) -> None:
+    def __init__(self, tx: Tx, now: float, rollout_of: Callable[[int], Rollout | None]) -> None:
         self._tx = tx
         self._now = now
-        self._rollouts: dict[int, Rollout | None] = {}
+        self._rollout_of = rollout_of
 
     def believes(self, update: Update, attempt: int, report: Report) -> bool:
         """Say whether a report of the device of an update may count."""
         if report.kind is not Kind.CONFIRMED:
             return True
-        if update.rollout_id not in self._rollouts:
-            self._rollouts[update.rollout_id] = self._tx.rollout(update.rollout_id)
-        rollout = self._rollouts[update.rollout_id]
+        rollout = self._rollout_of(update.rollout_id)
         soonest_s = 0.0 if rollout is None else rollout.plan.soonest_s
         return not soonest_s or self._is_possible(update, attempt, soonest_s)
 

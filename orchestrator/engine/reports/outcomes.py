@@ -6,17 +6,19 @@ Rules:
 - At once counts what no report of the device could change: a third release, and boots without end.
 - What the device ran before is what it said when it took the update; without that, silence alone is judged.
 - A release that was left again after it was healthy is a relapse, unless another update of ours took the device on.
+- No boot lies between a device and its new endpoints: while it moves only its reports count, and their absence.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 from orchestrator.core import rollout as rollout_machine
 from orchestrator.core import update as machine
 from orchestrator.core.judging import outcome
 from orchestrator.core.judging.outcome import Offered, Seen, Trial, Verdict
-from orchestrator.core.model import Phase, Update, UpdateState
+from orchestrator.core.model import Phase, Rollout, Update, UpdateState
 from orchestrator.core.update import NEUTRAL, Fact, FactKind
 from orchestrator.ports import Line, Tx
 from orchestrator.wire.report import Hello, Kind
@@ -48,23 +50,36 @@ def shown(tx: Tx, hellos: Sequence[Hello], now: float) -> list[tuple[Update, Fac
         hellos: of devices that are registered, in the order of arrival.
         now: present time.
     """
-    latest = {hello.dev: hello for hello in hellos if hello.rel or hello.ver}
-    live = {rollout.id for rollout in tx.rollouts(_LIVE)} if latest else set()
+    latest = {hello.dev: hello for hello in hellos if hello.rel or hello.ver or hello.eps is not None}
+    live = {rollout.id: rollout for rollout in tx.rollouts(_LIVE)} if latest else {}
     found = tx.updates_of(latest, (*_AWAITED, _S.CONFIRMED)) if live else []
+    rollout_of = cache(tx.rollout)
     facts: list[tuple[Update, Fact]] = []
     noted: list[Update] = []
     for update in found:
         hello = latest[update.device_id]
+        rollout = live.get(update.rollout_id) or rollout_of(update.rollout_id)
+        assert rollout is not None, "an update always belongs to a rollout"
+        runs = said_rel(hello, moves=rollout.moves)
+        if runs is None:
+            continue
         if update.state in _AWAITED:
-            means = _awaited(tx, update, hello, now)
+            means = update.code if rollout.moves else _awaited(tx, update, hello, now)
             if isinstance(means, Fact):
                 facts.append((update, means))
             elif means != update.code:
                 noted.append(update._replace(code=means))
-        elif update.rollout_id in live and hello.rel != update.rel and _left(tx, update, hello):
+        elif update.rollout_id in live and runs != update.rel and _left(tx, update, hello, rollout):
             facts.append((update, Fact(FactKind.FAILED, code=DRIFTED)))
     tx.save_updates(noted, ())
     return facts
+
+
+def said_rel(hello: Hello, *, moves: bool) -> int | None:
+    """Return the release counter that a hello says of firmware or, with `moves`, of endpoints; None if it does not."""
+    if moves:
+        return hello.eps
+    return hello.rel if hello.rel or hello.ver else None
 
 
 def overdue(update: Update) -> Fact:
@@ -99,9 +114,10 @@ def _taken(lines: Sequence[Line], attempt: int) -> Line | None:
     return max(found, key=lambda line: (_TAKEN.index(Kind(line.kind)), line.at), default=None)
 
 
-def _left(tx: Tx, update: Update, hello: Hello) -> bool:
+def _left(tx: Tx, update: Update, hello: Hello, rollout: Rollout) -> bool:
     """Say whether a device left its release by itself, in a boot that never spoke of this update."""
     if not hello.boot or hello.boot in {line.boot for line in tx.lines(update.id)}:
         return False
     others = tx.updates_of([update.device_id])
-    return not any(item.rollout_id > update.rollout_id and item.state not in NEUTRAL for item in others)
+    later = [item.rollout_id for item in others if item.rollout_id > update.rollout_id and item.state not in NEUTRAL]
+    return not any(other.moves is rollout.moves for other in map(tx.rollout, later) if other is not None)

@@ -3,17 +3,22 @@
 Rules:
 - Everything of one batch is folded together; see `folding`.
 - A report about something unknown, or of somebody else, is counted and dropped; it is never an error.
+- A report about a move of endpoints says nothing of the firmware, and one about firmware nothing of the endpoints.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
+
+from msgspec import structs
 
 from orchestrator.core import rollout as rollout_machine
 from orchestrator.core.model import Delivery, Phase, Rollout, Update, UpdateState
+from orchestrator.core.reason import counted
 from orchestrator.core.trust.audit import names_hash
 from orchestrator.core.update import IN_FLIGHT, Fact, FactKind
 from orchestrator.engine.offers import holds
@@ -56,6 +61,9 @@ class Batch:
     states: Sequence[State] = ()
 
 
+_RolloutOf = Callable[[int], Rollout | None]
+
+
 class _Said(NamedTuple):
     """A report about an update of its sender."""
 
@@ -79,15 +87,16 @@ def record(tx: Tx, batch: Batch, now: float, *, enrol: bool, loss: Loss = STANDA
     known = tx.greet(batch.hellos, now, enrol=enrol)
     if strangers:
         said = {"count": len(strangers), "new": len(strangers), "sha256": names_hash(strangers)}
-        tx.audit(operations.HELLO, "devices.enrolled", f"{len(strangers)} devices", said, now)
+        tx.audit(operations.HELLO, "devices.enrolled", counted(len(strangers), "device"), said, now)
     done.unknown = {hello.dev for hello in batch.hellos} - known
     outage.watch(tx, batch.states, now, loss)
     tx.mark_online(batch.states, now)
-    _record_reports(tx, batch.reports, now, done)
+    moving = _record_reports(tx, batch.reports, now, done)
     _judge_outcomes(tx, [hello for hello in batch.hellos if hello.dev in known], now, done)
     _judge_health(tx, [hello for hello in batch.hellos if hello.metrics and hello.dev in known], now, done)
     _greet_again(tx, known, now, done)
-    done.rollouts |= situations.learn(tx, (*batch.hellos, *batch.reports), now)
+    of_firmware = [structs.replace(item, rel=None) if item.att in moving else item for item in batch.reports]
+    done.rollouts |= situations.learn(tx, (*batch.hellos, *of_firmware), now)
     return done
 
 
@@ -114,7 +123,8 @@ def record_silence(tx: Tx, now: float, limit: int) -> Recorded:
     return done
 
 
-def _record_reports(tx: Tx, reports: Sequence[Report], now: float, done: Recorded) -> None:
+def _record_reports(tx: Tx, reports: Sequence[Report], now: float, done: Recorded) -> set[str]:
+    """Record reports; returns the attempts at a move about which devices said facts of their own."""
     numbers = [report.named for report in reports]
     updates = tx.updates({update_id for update_id, _ in numbers})
     accepted = []
@@ -126,12 +136,21 @@ def _record_reports(tx: Tx, reports: Sequence[Report], now: float, done: Recorde
             accepted.append(_Said(update, attempt, report))
     fresh = _drop_repeated(tx, accepted, now)
     done.ignored["repeated"] += len(accepted) - len(fresh)
-    believed = _drop_unbelievable(tx, fresh, now, done)
+    rollout_of = cache(tx.rollout)
+    believed = _drop_unbelievable(tx, fresh, now, done, rollout_of)
     changed = fold(tx, _facts(tx, believed), now, done)
     quarantine.after_failures(tx, updates, changed, now)
     _return_late_answers(tx, updates, changed, now, done)
-    proofs = [said.report for said in fresh if said.report.kind in _PROOF and said.report.rel is not None]
-    tx.mark_running(proofs, now)
+    proofs = [said for said in fresh if said.report.kind in _PROOF and said.report.rel is not None]
+    moved = {said.report.att for said in proofs if _is_move(said, rollout_of)}
+    tx.mark_running([said.report for said in proofs if said.report.att not in moved], now)
+    tx.mark_moved([said.report for said in proofs if said.report.att in moved], now)
+    return {said.report.att for said in accepted if said.report.facts is not None and _is_move(said, rollout_of)}
+
+
+def _is_move(said: _Said, rollout_of: _RolloutOf) -> bool:
+    rollout = rollout_of(said.update.rollout_id)
+    return rollout is not None and rollout.moves
 
 
 def _drop_repeated(tx: Tx, accepted: Sequence[_Said], now: float) -> list[_Said]:
@@ -141,8 +160,10 @@ def _drop_repeated(tx: Tx, accepted: Sequence[_Said], now: float) -> list[_Said]
     return [said for said in accepted if said.report.kind is Kind.PROGRESS or next(news)]
 
 
-def _drop_unbelievable(tx: Tx, fresh: Sequence[_Said], now: float, done: Recorded) -> list[_Said]:
-    doubt = Doubt(tx, now)
+def _drop_unbelievable(
+    tx: Tx, fresh: Sequence[_Said], now: float, done: Recorded, rollout_of: _RolloutOf
+) -> list[_Said]:
+    doubt = Doubt(tx, now, rollout_of)
     believed = [said for said in fresh if doubt.believes(*said)]
     if len(believed) < len(fresh):
         done.ignored[TOO_SOON] += len(fresh) - len(believed)
@@ -214,12 +235,13 @@ def _judge_health(tx: Tx, hellos: Sequence[Hello], now: float, done: Recorded) -
     if not hellos:
         return
     latest = {hello.dev: hello for hello in hellos}
-    live = {rollout.id for rollout in tx.rollouts(_LIVE) if rollout.plan.health}
+    measured = [rollout for rollout in tx.rollouts(_LIVE) if rollout.plan.health]
+    live, moving = {item.id for item in measured}, {item.id for item in measured if item.moves}
     on_trial = [item for item in tx.updates_of(latest, _RUNS) if item.rollout_id in live] if live else []
     facts = [
         (item, Fact(FactKind.RUNNING, rel=item.rel, metrics=tuple(latest[item.device_id].metrics.items())))
         for item in on_trial
-        if latest[item.device_id].rel == item.rel
+        if outcomes.said_rel(latest[item.device_id], moves=item.rollout_id in moving) == item.rel
     ]
     changed = fold(tx, facts, now, done)
     quarantine.after_failures(tx, {item.id: item for item in on_trial}, changed, now)

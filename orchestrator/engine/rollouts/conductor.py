@@ -22,7 +22,7 @@ import structlog
 
 from orchestrator.core import rollout as machine
 from orchestrator.core.judging import evidence
-from orchestrator.core.model import Phase, Rollout
+from orchestrator.core.model import DAEMON, Phase, Rollout
 from orchestrator.core.pace.ceiling import HELD, STANDARD, Ceiling
 from orchestrator.core.pace.hold import overrides
 from orchestrator.core.rollout import Command, Decision
@@ -33,6 +33,7 @@ from orchestrator.engine import named
 from orchestrator.engine.offers import allowance
 from orchestrator.engine.rollouts import effects
 from orchestrator.engine.rollouts.releases import release_of
+from orchestrator.engine.rollouts.stops import STOPS, Stop, Stops
 from orchestrator.engine.targeting.audience import audience_of, waiting
 from orchestrator.errors import UnavailableError
 from orchestrator.ports import Event, Lane, Store, Tx
@@ -82,6 +83,7 @@ class Conductor:
         self._look_at = 0.0
         self._woken = asyncio.Event()
         self._works: dict[int, _Work] = {}
+        self.stops = Stops(self._store_stop)
 
     @property
     def limits(self) -> Ceiling:
@@ -110,7 +112,25 @@ class Conductor:
             NotFoundError: there is no such rollout.
             ConflictError: its phase does not allow it.
             RequestError: a reason is needed.
+            UnavailableError: the store cannot be written; a stop is obeyed all the same (`stopped_here`).
         """
+        try:
+            await self.stops.store()
+            return await self._carry_out(name, command, actor=actor, reason=reason, admit=admit)
+        except UnavailableError as error:
+            if error.code != "store" or command not in STOPS:
+                raise
+            await self._stop_here(name, command, actor, reason)
+            text = (
+                f"the store cannot be written ({error.message}); {name} is stopped in this process all the same: "
+                f"nothing more goes out, and the {command} is stored as soon as it can be. Make room, and do not "
+                "restart the daemon while `ota status` says that it is not stored"
+            )
+            raise UnavailableError(text, code="stopped_here") from error
+
+    async def _carry_out(
+        self, name: str, command: Command, *, actor: str, reason: str, admit: Admit | None
+    ) -> Decision:
         said = partial(_command, name=name, command=command, actor=actor, reason=reason, admit=admit)
         work = partial(said, now=self._now(), limits=self._limits)
         decision = await self._store.transact(Lane.OPERATOR, work)
@@ -121,6 +141,15 @@ class Conductor:
         self._announce(decision)
         self.changed({decision.rollout.id})
         return decision
+
+    async def _store_stop(self, stop: Stop) -> None:
+        await self._carry_out(stop.name, stop.command, actor=stop.actor, reason=stop.reason, admit=None)
+
+    async def _stop_here(self, name: str, command: Command, actor: str, reason: str) -> None:
+        """Obey a stop that cannot be stored, if it is one that this rollout can have."""
+        found, tally = await self._store.read(lambda tx: ((item := named.rollout(tx, name)), tx.tally(item.id)))
+        machine.operate(found, tally, command, actor=actor, reason=reason, now=self._now())
+        self.stops.add(Stop(found.id, name, command, actor, reason))
 
     async def audience(self, name: str) -> int:
         """Return how many devices a rollout would take if it began now.
@@ -146,6 +175,7 @@ class Conductor:
                     pass
                 self._woken.clear()
                 await self._wake_due()
+                await self._store_stops()
                 await self._step_all(tasks)
                 await asyncio.sleep(PACE_S)
 
@@ -233,6 +263,12 @@ class Conductor:
         if asyncio.get_running_loop().time() >= self._look_at:
             await self._wake_all()
 
+    async def _store_stops(self) -> None:
+        try:
+            await self.stops.store()
+        except UnavailableError as error:
+            _log.error("store.unavailable", error=error.message)
+
     async def _wake_all(self) -> None:
         self._look_at = asyncio.get_running_loop().time() + IDLE_S
         try:
@@ -267,7 +303,8 @@ class Conductor:
         queue = cohort.Queue(taken if rollout.plan.stratify else None)
         async for chunk in waiting(self._store, audience):
             queue.add(chunk)
-        cut = await asyncio.to_thread(queue.cut, count, rollout.plan.stages[rollout.stage].group)
+        group = rollout.plan.stages[rollout.stage].group
+        cut = await asyncio.to_thread(queue.cut, count, group, late=rollout.is_in_last_stage)
         members: list[Member] = []
         async for chunk in waiting(self._store, audience):
             members += [member for member in chunk if cut.takes(member)]
@@ -276,7 +313,9 @@ class Conductor:
                 members = []
         await self._open_pieces(rollout, members)
         if cut.count < count:
-            await self._store.transact(Lane.OPERATOR, partial(note_exhausted, rollout=rollout))
+            left = queue.left(group)
+            work = partial(note_exhausted, rollout=rollout, late=left, now=self._now())
+            await self._store.transact(Lane.OPERATOR, work)
 
     async def _open_pieces(self, rollout: Rollout, members: list[Member]) -> None:
         for start in range(0, len(members), CHUNK):
@@ -410,8 +449,19 @@ def open_piece(tx: Tx, rollout: Rollout, members: list[Member], now: float) -> N
         effects.open_members(tx, found, members, release.rel, now)
 
 
-def note_exhausted(tx: Tx, rollout: Rollout) -> None:
-    """Correct the cohort when fewer devices than expected were left to open, if the rollout stands as it did then."""
+def note_exhausted(tx: Tx, rollout: Rollout, late: int, now: float) -> None:
+    """Correct the cohort when fewer devices than expected were left to open, if the rollout stands as it did then.
+
+    Args:
+        tx: the transaction.
+        rollout: the rollout as it stood when its stage was opened.
+        late: devices that were left all the same, because they wait for the last stage.
+        now: present time.
+    """
     found = tx.rollout(rollout.id)
-    if found is not None and found.phase is Phase.RUNNING and is_wanted(rollout, found):
-        tx.save_rollout(machine.exhausted(found, tx.fold(found.id)), None)
+    if found is None or found.phase is not Phase.RUNNING or not is_wanted(rollout, found):
+        return
+    after = machine.exhausted(found, tx.fold(found.id), late)
+    text = f"{after.current.target} of {found.current.target} devices; {late} were registered too late for this stage"
+    event = Event(now, found.phase, "registered_late", text, DAEMON, found.stage)
+    tx.save_rollout(after, event if late else None)

@@ -29,7 +29,20 @@ from orchestrator.ports import Event, Lane, PlanVersion, Store, Tx
 from orchestrator.units import format_duration, format_share, format_size
 
 _DURATIONS = frozenset(
-    ("accept", "download", "install", "confirm", "wait", "longest", "soak", "uptime", "max_age")  # last words of a path
+    # last words of a path
+    (
+        "accept",
+        "download",
+        "install",
+        "confirm",
+        "wait",
+        "longest",
+        "soak",
+        "uptime",
+        "max_age",
+        "registered",
+        "soonest",
+    )
 )
 _SHARES = frozenset(
     (

@@ -21,6 +21,7 @@ from orchestrator.core.targeting.cohort import Member
 from orchestrator.core.update import IN_FLIGHT, RETRIABLE, Fact, FactKind
 from orchestrator.engine.offers import allowance, holds
 from orchestrator.engine.reports.folding import Recorded, fold
+from orchestrator.engine.rollouts import quarantine
 from orchestrator.ports import EXPOSED, QUEUED, DeliveryKind, DeliveryState, Tx
 
 _RECALLABLE = (UpdateState.OFFERED, UpdateState.ACCEPTED, UpdateState.DOWNLOADED)
@@ -29,6 +30,7 @@ _NOT_BEGUN = frozenset(
         UpdateState.PENDING,
         UpdateState.UNREACHED,
         UpdateState.REFUSED,
+        UpdateState.POSTPONED,
         UpdateState.RETRYING,
         UpdateState.RECALLED,
         UpdateState.OFFERED,
@@ -73,6 +75,7 @@ def offer(tx: Tx, rollout: Rollout, count: int, now: float, limits: Ceiling) -> 
     most = allowance.most(tx, rollout, limits, now)
     pending, looked = holds.free(tx, rollout, min(count, most), now)
     taken = _supersede(tx, rollout, pending, now)
+    taken |= quarantine.close(tx, [item for item in pending if item.id not in taken], now)
     chosen = [item for item in pending if item.id not in taken]
     offered = fold(tx, [(item, Fact(FactKind.OFFER)) for item in chosen], now, Recorded())
     allowance.book(tx, len(chosen), now)
@@ -129,6 +132,8 @@ def open_members(tx: Tx, rollout: Rollout, members: Sequence[Member], rel: int, 
 def _supersede(tx: Tx, rollout: Rollout, updates: Sequence[Update], now: float) -> set[int]:
     """The newest rollout owns a device: what it has not begun elsewhere is closed, in either direction.
 
+    Firmware and endpoints take nothing from each other; a device just begins one thing at a time.
+
     It is looked at when a device is taken in and again when it is offered the release: in between, an
     older rollout may have been recalled, or resumed.
 
@@ -141,6 +146,8 @@ def _supersede(tx: Tx, rollout: Rollout, updates: Sequence[Update], now: float) 
         for item in tx.updates_of([item.device_id for item in updates], _NOT_BEGUN | IN_FLIGHT)
         if item.rollout_id != rollout.id
     ]
+    alike = {number for number in {item.rollout_id for item in live} if _brings_alike(tx, rollout, number)}
+    live = [item for item in live if item.rollout_id in alike]
     owned = {
         item.device_id
         for item in live
@@ -153,6 +160,11 @@ def _supersede(tx: Tx, rollout: Rollout, updates: Sequence[Update], now: float) 
     exposed = [item for item in older if item.state in reachable and _recall_needed(tx, item, now)]
     tx.plan(DeliveryKind.CANCEL, exposed, rollout.version, now, push=True)
     return {item.id for item in taken}
+
+
+def _brings_alike(tx: Tx, rollout: Rollout, rollout_id: int) -> bool:
+    other = tx.rollout(rollout_id)
+    return other is not None and other.moves is rollout.moves
 
 
 def _recall_needed(tx: Tx, update: Update, now: float) -> bool:

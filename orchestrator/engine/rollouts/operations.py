@@ -13,11 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from orchestrator.core.model import DAEMON, Artifact, Device, Phase, Plan, Reason, Release, Rollout
+from orchestrator.core.reason import counted
 from orchestrator.core.targeting import cohort
 from orchestrator.core.trust.audit import names_hash
 from orchestrator.engine.targeting import facts
 from orchestrator.errors import ConflictError, NotFoundError, RequestError
 from orchestrator.ports import Event, PlanVersion, Tx
+from orchestrator.wire.endpoints import COMPONENT as ENDPOINTS
 from orchestrator.wire.topics import is_identifier
 
 TOKEN_PREFIX = "otad_"
@@ -79,7 +81,7 @@ def enrol(tx: Tx, devices: Sequence[NewDevice], now: float, *, actor: str = OPER
     )
     tx.set_facts([after for _, after in moved], now)
     said = {"count": len(tokens), "new": fresh, "sha256": names_hash(tokens)}
-    tx.audit(actor, "devices.enrolled", f"{len(tokens)} devices", said, now)
+    tx.audit(actor, "devices.enrolled", counted(len(tokens), "device"), said, now)
     return tokens
 
 
@@ -94,7 +96,7 @@ def create_release(tx: Tx, name: str, hashes: Sequence[str], now: float, *, acto
     """Make a release of imported artifacts.
 
     Raises:
-        RequestError: no artifact, or artifacts of different versions, or two for one model.
+        RequestError: no artifact, or artifacts of different versions, or two for one model, or firmware and endpoints.
         NotFoundError: an artifact is not imported.
         ConflictError: the name is taken.
     """
@@ -109,10 +111,13 @@ def create_release(tx: Tx, name: str, hashes: Sequence[str], now: float, *, acto
     twice = sorted({model for model in models if models.count(model) > 1})
     if twice:
         raise RequestError(f"two artifacts of the release are for {', '.join(twice)}")
+    if len(moves := {item.component == ENDPOINTS for item in artifacts}) != 1:
+        raise RequestError("a release brings firmware or endpoints, not both; make a release of each")
     first = artifacts[0]
-    release = Release(name, first.version, first.rel, tuple(item.sha256 for item in artifacts), now)
+    release = Release(name, first.version, first.rel, tuple(item.sha256 for item in artifacts), now, moves.pop())
     tx.add_release(release)
     said = {"version": release.version, "rel": release.rel, "artifacts": list(release.artifacts)}
+    said |= {"moves": True} if release.moves else {}
     tx.audit(actor, "release.created", name, said, now)
     return release
 
@@ -150,6 +155,11 @@ def brought(tx: Tx, plan: Plan) -> tuple[Release, set[str]]:
     missing = sorted(set(plan.models) - hardware)
     if missing:
         raise RequestError(f"release {release.name} has no artifact for {', '.join(missing)}")
+    if release.moves and plan.mends:
+        text = (
+            f"release {release.name} brings endpoints, which mend no firmware; leave severity and fixes out of the plan"
+        )
+        raise RequestError(text)
     if plan.fixes_below is not None and plan.fixes_below > release.rel:
         text = (
             f"the plan says that devices below release counter {plan.fixes_below} are vulnerable, and release "

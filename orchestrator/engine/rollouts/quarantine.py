@@ -80,6 +80,18 @@ def leave(tx: Tx, device_ids: Sequence[str], reason: str, now: float, *, actor: 
     return len(held)
 
 
+def close(tx: Tx, updates: Sequence[Update], now: float) -> set[int]:
+    """Close the updates of devices in quarantine that wait for an offer again, having had one when they came into it.
+
+    Returns:
+        Those that were closed.
+    """
+    left_out = {item.id for item in tx.devices_named([item.device_id for item in updates]) if item.quarantine}
+    closed = [item for item in updates if item.device_id in left_out]
+    fold(tx, [(item, Fact(FactKind.SUPERSEDE, code="quarantined")) for item in closed], now, Recorded())
+    return {item.id for item in closed}
+
+
 def _registered(tx: Tx, device_ids: Iterable[str]) -> list[Device]:
     wanted = list(dict.fromkeys(device_ids))
     found = tx.devices_named(wanted)

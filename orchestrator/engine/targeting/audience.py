@@ -8,13 +8,13 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 from orchestrator.core.model import Device, Facts, Plan, Reason, Rollout
 from orchestrator.core.targeting import cohort
-from orchestrator.core.targeting.cohort import Member, Ways
+from orchestrator.core.targeting.cohort import Member, Sieve, Ways
 from orchestrator.engine.rollouts.releases import by_model, release_of, ways
 from orchestrator.ports import Store, Tx
 
@@ -33,6 +33,8 @@ class Audience:
         rollout_id: rollout whose devices do not wait any more, None for a plan that was never started.
         fixed_at: when the cohort was fixed, None while it is not, or is open.
         ways: what devices may take that are too old to jump to the release.
+        started_at: when its rollout was started, or would be; None while nobody asks who waits for the last stage.
+        moves: whether the release brings endpoints.
     """
 
     plan: Plan
@@ -42,10 +44,21 @@ class Audience:
     rollout_id: int | None = None
     fixed_at: float | None = None
     ways: Ways = field(default_factory=dict)
+    started_at: float | None = None
+    moves: bool = False
 
     def left_out(self, device: Device) -> Reason | None:
         """Return why a device is not in the cohort, None if it is."""
-        return cohort.left_out(device, self.plan, self.hardware, self.rel, self.fixed_at, self.ways)
+        return next(self.all_left_out(device), None)
+
+    def all_left_out(self, device: Device) -> Iterator[Reason]:
+        """Yield every reason why a device is not in the cohort."""
+        asked = (self.plan, self.hardware, self.rel, self.fixed_at, self.ways)
+        return cohort.all_left_out(device, *asked, moves=self.moves)
+
+    def sieve(self) -> Sieve:
+        """Return what a database can check of that."""
+        return cohort.sieve(self.plan, self.hardware, self.rel, self.fixed_at, moves=self.moves)
 
 
 def audience_of(tx: Tx, rollout: Rollout) -> Audience:
@@ -54,7 +67,9 @@ def audience_of(tx: Tx, rollout: Rollout) -> Audience:
     fixed_at = None if rollout.plan.open_cohort else rollout.cohort_at
     hardware = frozenset(by_model(tx, release))
     secret = tx.secret(rollout.id)
-    return Audience(rollout.plan, hardware, release.rel, secret, rollout.id, fixed_at, ways(tx, release))
+    ways_, began_at = ways(tx, release), rollout.cohort_at
+    moves = release.moves
+    return Audience(rollout.plan, hardware, release.rel, secret, rollout.id, fixed_at, ways_, began_at, moves)
 
 
 def as_fixed(tx: Tx, devices: Sequence[Device], fixed_at: float | None) -> list[Device]:
@@ -89,14 +104,13 @@ async def everybody(store: Store, audience: Audience) -> AsyncIterator[list[tupl
 
 
 def _waiting(tx: Tx, audience: Audience, after: str) -> tuple[str | None, list[Member]]:
-    sieve = cohort.sieve(audience.plan, audience.hardware, audience.rel, audience.fixed_at)
-    devices = tx.devices(after, CHUNK, sieve)
+    devices = tx.devices(after, CHUNK, audience.sieve())
     if not devices:
         return None, []
     judged = as_fixed(tx, devices, audience.fixed_at)
     taken = _taken(tx, audience, devices)
     chosen = [device for device in judged if device.id not in taken and audience.left_out(device) is None]
-    return devices[-1].id, list(cohort.members(audience.secret, chosen, audience.plan))
+    return devices[-1].id, list(cohort.members(audience.secret, chosen, audience.plan, audience.started_at))
 
 
 def _judged(tx: Tx, audience: Audience, after: str) -> list[tuple[Device, Reason | None]]:

@@ -14,6 +14,7 @@ from zoneinfo import available_timezones
 
 from orchestrator.core import rollout as machine
 from orchestrator.core.model import Device, Facts, Phase
+from orchestrator.core.reason import counted
 from orchestrator.core.targeting import facts, selector
 from orchestrator.core.targeting.cohort import Sieve
 from orchestrator.core.targeting.facts import Change
@@ -53,7 +54,7 @@ def change(tx: Tx, changes: Mapping[str, Change], now: float, *, actor: str) -> 
     tx.free_holds([item.id for item in changed], timed=True)  # it may be in another time zone now
     if changed:
         said = {"count": len(changed), "sha256": names_hash([item.id for item in changed])}
-        tx.audit(actor, "devices.changed", f"{len(changed)} devices", said, now)
+        tx.audit(actor, "devices.changed", counted(len(changed), "device"), said, now)
     return changed
 
 

@@ -2,8 +2,8 @@
 
 Rules:
 - The cohort is counted anew when the registry changed, in pieces, at most once in `PACE_S` for each rollout.
-- Which release devices run changes without the registry: where too old devices wait for a stepping stone, the cohort
-  is counted anew every `STONES_S`.
+- Which release devices run, and whether they can be moved, changes without the registry: where too old devices wait
+  for a stepping stone, and where endpoints are brought, the cohort is counted anew every `STONES_S`.
 - Who joins is taken in by the current stage or a later one, offered the release under the same limits, and counts
   in its evidence; a rollout that is over lets nobody join.
 """
@@ -20,6 +20,7 @@ import structlog
 from orchestrator.core import rollout as machine
 from orchestrator.core.judging import evidence
 from orchestrator.core.model import DAEMON, Phase, Rollout
+from orchestrator.core.reason import counted
 from orchestrator.engine.offers import allowance
 from orchestrator.engine.rollouts.releases import release_of, ways
 from orchestrator.engine.targeting.audience import audience_of, waiting
@@ -98,10 +99,10 @@ class Joining:
 
 
 def _open_ones(tx: Tx) -> tuple[int, list[Rollout], set[int]]:
-    """Return the version of the registry, the rollouts with an open cohort, and those of them that take stones."""
+    """Return the version of the registry, the rollouts with an open cohort, and those that may grow without it."""
     version = tx.registry_version()
     found = [item for item in tx.rollouts(_LIVE) if item.plan.open_cohort and item.cohort_size is not None]
-    return version, found, {item.id for item in found if ways(tx, release_of(tx, item))}
+    return version, found, {item.id for item in found if item.moves or ways(tx, release_of(tx, item))}
 
 
 def _join(tx: Tx, rollout_id: int, opened: int, left: int, now: float) -> int | None:
@@ -116,7 +117,7 @@ def _join(tx: Tx, rollout_id: int, opened: int, left: int, now: float) -> int | 
     larger = machine.joined(rollout, min(size, allowance.warranted(tx, rollout) or size))
     more = (larger.cohort_size or 0) - (rollout.cohort_size or 0)
     if more:
-        text = f"{more} devices joined the cohort after the start"
+        text = f"{counted(more, 'device')} joined the cohort after the start"
         tx.save_rollout(larger, Event(now, larger.phase, "joined", text, DAEMON, larger.stage))
         said = {"devices": more, "size": larger.cohort_size}
         tx.audit(DAEMON, "rollout.joined", rollout.plan.name, said, now)

@@ -12,15 +12,15 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.core import rollout as machine
 from orchestrator.core.judging import evidence
-from orchestrator.core.model import Plan, Reason, Rollout
+from orchestrator.core.model import Device, Plan, Reason, Rollout
 from orchestrator.core.targeting import cohort
-from orchestrator.core.targeting.cohort import Cut, Queue
+from orchestrator.core.targeting.cohort import Cut, Member, Queue
 from orchestrator.engine import named
 from orchestrator.engine.rollouts import operations
 from orchestrator.engine.rollouts.releases import ways
@@ -41,6 +41,8 @@ class Preview:
         audience: whom it speaks to.
         cuts: what each stage would take.
         left_out: how many devices are left out, by reason.
+        wanted: devices that the plan means each stage to take.
+        late: devices of the cohort that wait for the last stage.
         unknown: devices of the cohort of which nobody knows what they run.
         fleet: devices that are registered.
         exact: whether the order is that of the rollout, and not only an example.
@@ -48,7 +50,9 @@ class Preview:
 
     audience: Audience
     cuts: Sequence[Cut]
+    wanted: Sequence[int]
     left_out: Counter[Reason]
+    late: int
     unknown: int
     fleet: int
     exact: bool
@@ -60,9 +64,12 @@ class Preview:
                 "index": index,
                 "group": stage.group or None,
                 "devices": cut.count,
+                "wanted": wanted,
                 "strata": dict(sorted(cut.strata.items())),
             }
-            for index, (stage, cut) in enumerate(zip(self.audience.plan.stages, self.cuts, strict=True))
+            for index, (stage, cut, wanted) in enumerate(
+                zip(self.audience.plan.stages, self.cuts, self.wanted, strict=True)
+            )
         ]
         return {
             "name": self.audience.plan.name,
@@ -70,6 +77,7 @@ class Preview:
             "exact": self.exact,
             "fleet": self.fleet,
             "devices": sum(cut.count for cut in self.cuts),
+            "late": self.late,
             "unknown": self.unknown,
             "stages": stages,
             "left_out": [
@@ -79,8 +87,8 @@ class Preview:
         }
 
 
-async def of_plan(store: Store, plan: Plan) -> Preview:
-    """Return what a plan would do that is no rollout yet.
+async def of_plan(store: Store, plan: Plan, now: float) -> Preview:
+    """Return what a plan would do that is no rollout yet, if it began now.
 
     Raises:
         NotFoundError: its release does not exist.
@@ -88,31 +96,32 @@ async def of_plan(store: Store, plan: Plan) -> Preview:
     """
     secret = secrets.token_bytes(32) if plan.seed is None else cohort.secret_from_seed(plan.seed)
     audience = await store.read(lambda tx: _audience(tx, plan, secret))
-    return await _draw(store, audience, plan.seed is not None)
+    return await _draw(store, replace(audience, started_at=now), plan.seed is not None)
 
 
-async def of_rollout(store: Store, name: str) -> Preview:
-    """Return what a rollout in draft would do.
+async def of_rollout(store: Store, name: str, now: float) -> Preview:
+    """Return what a rollout in draft would do if it began now.
 
     Raises:
         NotFoundError: there is none of this name.
         ConflictError: it was started.
         RequestError: there are too many strata.
     """
-    return await _draw(store, await store.read(lambda tx: audience_of(tx, _draft(tx, name))), True)
+    audience = await store.read(lambda tx: audience_of(tx, _draft(tx, name)))
+    return await _draw(store, replace(audience, started_at=now), True)
 
 
 async def lines(store: Store, preview: Preview) -> AsyncIterator[list[Line]]:
     """Yield each device in pieces, by their identifiers: the stage that would take it, or why it is left out."""
-    plan, secret = preview.audience.plan, preview.audience.secret
     async for chunk in everybody(store, preview.audience):
-        inside = iter(cohort.members(secret, [device for device, reason in chunk if reason is None], plan))
+        inside = iter(_ranked(preview.audience, [device for device, reason in chunk if reason is None]))
         piece: list[Line] = []
         for device, reason in chunk:
             member = None if reason is not None else next(inside)
             stage = next((index for index, cut in enumerate(preview.cuts) if member and cut.takes(member)), None)
             if member is not None and stage is not None:
-                piece.append({"device": device.id, "stage": stage, "stratum": member.stratum})
+                told = {"device": device.id, "stage": stage, "stratum": member.stratum}
+                piece.append(told | ({"late": True} if member.late else {}))
             else:
                 piece.append({"device": device.id, "left_out": (reason or NO_STAGE).code})
         yield piece
@@ -122,33 +131,42 @@ async def _draw(store: Store, audience: Audience, exact: bool) -> Preview:
     plan = audience.plan
     queue = Queue({} if plan.stratify else None)
     left_out: Counter[Reason] = Counter()
-    fleet = unknown = 0
+    fleet = unknown = late = 0
     async for chunk in everybody(store, audience):
         fleet += len(chunk)
         inside = [device for device, reason in chunk if reason is None]
-        unknown += sum(1 for device in inside if not cohort.is_known(device))
-        queue.add(cohort.members(audience.secret, inside, plan))
+        unknown += sum(1 for device in inside if cohort.has(device, moves=audience.moves) is None)
+        ranked = list(_ranked(audience, inside))
+        late += sum(1 for member in ranked if member.late)
+        queue.add(ranked)
         left_out.update(_told(reason) for _, reason in chunk if reason is not None)
     if plan.stratify and len(queue.strata()) > cohort.MAX_STRATA:
         raise RequestError(machine.too_many_strata(plan), code="too_many_strata")
-    cuts = await asyncio.to_thread(_cuts, plan, queue)
+    drawn = await asyncio.to_thread(_cuts, plan, queue)
     if queue.left():
         left_out[NO_STAGE] += queue.left()
-    return Preview(audience, cuts, left_out, unknown, fleet, exact)
+    wanted, cuts = [size for size, _ in drawn], [cut for _, cut in drawn]
+    return Preview(audience, cuts, wanted, left_out, late, unknown, fleet, exact)
+
+
+def _ranked(audience: Audience, devices: Sequence[Device]) -> Iterator[Member]:
+    return cohort.members(audience.secret, devices, audience.plan, audience.started_at)
 
 
 def _audience(tx: Tx, plan: Plan, secret: bytes) -> Audience:
     release, hardware = operations.brought(tx, plan)
-    return Audience(plan, frozenset(hardware), release.rel, secret, ways=ways(tx, release))
+    return Audience(plan, frozenset(hardware), release.rel, secret, ways=ways(tx, release), moves=release.moves)
 
 
-def _cuts(plan: Plan, queue: Queue) -> list[Cut]:
+def _cuts(plan: Plan, queue: Queue) -> list[tuple[int, Cut]]:
+    """Return what each stage wants, and what it takes."""
     whole = {stage.group: queue.left(stage.group) for stage in plan.stages}
     whole[""] = queue.left()
-    return [
-        queue.cut(cohort.size_of(stage, whole[stage.group], queue.left(stage.group)), stage.group)
-        for stage in plan.stages
-    ]
+    drawn = []
+    for index, stage in enumerate(plan.stages, start=1):
+        wanted = cohort.size_of(stage, whole[stage.group], queue.left(stage.group))
+        drawn.append((wanted, queue.cut(wanted, stage.group, late=index == len(plan.stages))))
+    return drawn
 
 
 def _told(reason: Reason) -> Reason:

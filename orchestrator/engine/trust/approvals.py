@@ -27,6 +27,7 @@ from orchestrator.engine.trust import warrants
 from orchestrator.engine.trust.keyring import Keyring
 from orchestrator.errors import ConflictError, ForbiddenError, NotFoundError
 from orchestrator.ports import Review, Store, Tx
+from orchestrator.verifier import BEAT
 
 HURRIES = frozenset({Command.ADVANCE, Command.SKIP})
 """Commands that let a stage pass without its evidence."""
@@ -189,7 +190,7 @@ async def command(
     Raises:
         ApprovalNeededError: others must approve it first.
         NotFoundError: there is no such rollout.
-        ConflictError: its phase does not allow it.
+        ConflictError: its phase does not allow it, or it moves devices while nobody signs beats (`beat_needed`).
         RequestError: a reason is needed.
         ForbiddenError: the glass cannot be broken from here.
         TrustError: the warrant of an emergency is not good any more.
@@ -201,6 +202,9 @@ async def command(
     def gate(tx: Tx, rollout: Rollout) -> Proposal | None:
         if _begins(rollout, what) and rollout.plan.urgency is Urgency.EMERGENCY:
             warrants.require_for_start(tx, rollout, keyring.keyset, audience, now())
+        if _begins(rollout, what) and rollout.moves and (faults := keyring.faults(BEAT)):
+            text = "devices keep other endpoints only after a beat that they hear there, and nobody signs one: "
+            raise ConflictError(text + " ".join(faults), code="beat_needed")
         ask = wanted(tx, rollout, what, audience, rules) if are_asked(tx, rules) else None
         return None if ask is None else admit(tx, ask, wish, rules, now())
 

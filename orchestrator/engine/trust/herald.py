@@ -3,6 +3,7 @@
 Rules:
 - Only what may come any number of times is retained, and everything with an expiry.
 - Said anew on each connection, when the keys change, and often enough that no beat ever runs out while we live.
+- While devices move to other endpoints beats come often: each keeps the new ones only once it heard a fresh beat there.
 - A daemon without a beat key says keysets only; one that cannot sign a beat now says keysets no more often for that.
 """
 
@@ -36,11 +37,13 @@ class HeraldSettings:
         deployment: identifier that devices are pinned to.
         every_s: pause between two beats.
         lifetime_s: how long a beat is good.
+        moving_every_s: pause between two beats while devices move to other endpoints.
     """
 
     deployment: str
     every_s: float = 3600.0
     lifetime_s: float = 48 * 3600.0
+    moving_every_s: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,13 @@ class Herald:
         self._now = now
         self._keysets = _Said()
         self._beats = _Said()
+        self._looked = _Said()
+        self._beat = b""
+
+    def beat(self) -> bytes | None:
+        """Return the beat that lies at the broker, None if there is none that devices would take."""
+        is_good = self._beats.at <= self._now() < self._beats.at + self._settings.lifetime_s
+        return self._beat if self._beat and is_good else None
 
     async def run(self, pause: Callable[[float], Awaitable[Any]] = asyncio.sleep) -> None:
         """Keep them true for ever."""
@@ -110,19 +120,28 @@ class Herald:
         """
         link, keys = self._bus.link, self._keys()
         present = _Said(link, keys.epoch, self._now())
-        if not link or not self._beats.is_old(present, self._settings.every_s):
+        if not link or not await self._is_due(present):
             return False
         if self._keysets.is_old(present, self._settings.every_s):
             for epoch, bundle in await self._store.read(lambda tx: tx.keysets()):
                 await self._bus.publish(topics.keyset(epoch), bundle, expiry_s=KEYSET_EXPIRY_S, retain=True)
             self._keysets = present
-        if keys.beat is not None:
-            beat = await self._beat(keys.beat, keys.epoch)
-            await self._bus.publish(topics.BEAT, beat, expiry_s=int(self._settings.lifetime_s), retain=True)
+        self._beat = b"" if keys.beat is None else await self._signed(keys.beat, keys.epoch)
+        if self._beat:
+            await self._bus.publish(topics.BEAT, self._beat, expiry_s=int(self._settings.lifetime_s), retain=True)
         self._beats = present
         return True
 
-    async def _beat(self, signer: Signer, epoch: int) -> bytes:
+    async def _is_due(self, present: _Said) -> bool:
+        if self._beats.is_old(present, self._settings.every_s):
+            return True
+        often_s = self._settings.moving_every_s
+        if not self._beats.is_old(present, often_s) or not self._looked.is_old(present, often_s):
+            return False
+        self._looked = present
+        return await self._store.read(_is_moving)
+
+    async def _signed(self, signer: Signer, epoch: int) -> bytes:
         now = self._now()
         seq, floor = await self._store.read(lambda tx: _bounds(tx, epoch, now))
         claims = trigger.beat_claims(
@@ -135,6 +154,12 @@ class Herald:
         )
         signed = token.signing_input(token.TokenType.BEAT, signer.kid, claims)
         return token.assemble(signed, await asyncio.to_thread(signer.sign, signed))
+
+
+def _is_moving(tx: Tx) -> bool:
+    """Say whether any device is on its way to other endpoints."""
+    found = map(tx.rollout, tx.in_flight())
+    return any(rollout is not None and rollout.moves for rollout in found)
 
 
 def _bounds(tx: Tx, epoch: int, now: float) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from orchestrator.core.model import Artifact, Rollout, Urgency
+from orchestrator.core.reason import counted
 from orchestrator.core.trigger import warrant_claims
 from orchestrator.engine import named
 from orchestrator.engine.rollouts import effects
@@ -125,7 +126,9 @@ def judge(tx: Tx, rollout: Rollout, lines: bytes, keyset: Keyset, now: float) ->
 
 def _check_reach(name: str, reached: int, most: int) -> None:
     if reached > most:
-        raise ConflictError(f"{name} reaches {reached} devices, and its warrant allows {most}", code="warrant_exceeded")
+        raise ConflictError(
+            f"{name} reaches {counted(reached, 'device')}, and its warrant allows {most}", code="warrant_exceeded"
+        )
 
 
 def _emergency(tx: Tx, name: str, keyset: Keyset) -> Rollout:

@@ -31,10 +31,10 @@ class Authority:
         self._own = self._build(name, self._key, authority=True)
         self.cert = str(self._write(f"{name}.pem", self._own.public_bytes(serialization.Encoding.PEM)))
 
-    def issue(self, name: str) -> Pair:
-        """Return a certificate for `name` that also stands for 127.0.0.1."""
+    def issue(self, name: str, *hosts: str) -> Pair:
+        """Return a certificate for `name` that also stands for 127.0.0.1 and further hosts."""
         key = ec.generate_private_key(ec.SECP256R1())
-        cert = self._build(name, key, authority=False)
+        cert = self._build(name, key, *hosts, authority=False)
         secret = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
@@ -43,8 +43,9 @@ class Authority:
             str(self._write(f"{self._name}-{name}.key", secret)),
         )
 
-    def _build(self, name: str, key: ec.EllipticCurvePrivateKey, *, authority: bool) -> x509.Certificate:
+    def _build(self, name: str, key: ec.EllipticCurvePrivateKey, *hosts: str, authority: bool) -> x509.Certificate:
         now = datetime.now(UTC)
+        names = [x509.IPAddress(ip_address("127.0.0.1")), *map(x509.DNSName, hosts)]
         return (
             x509.CertificateBuilder()
             .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
@@ -54,7 +55,7 @@ class Authority:
             .not_valid_before(now - timedelta(days=1))
             .not_valid_after(now + timedelta(days=1))
             .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
-            .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+            .add_extension(x509.SubjectAlternativeName(names), critical=False)
             .sign(self._key, hashes.SHA256())
         )
 

@@ -20,6 +20,7 @@ _MANY_THREADS = """
     row = SimpleNamespace(
         id=1, plan=rows.to_json(plan), phase="draft", reason_code="", reason_text="", actor="", moved_at=0.0,
         version=1, stage=0, stages="[]", cohort_size=1, cohort_at=0.0, strata=1, epoch=0, plan_version=1,
+        moves=False,
     )
     together = threading.Barrier(16)
 

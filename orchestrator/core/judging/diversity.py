@@ -1,0 +1,86 @@
+"""Which strata are green, healthy by themselves, and whether they are enough for a stage to pass.
+
+Rules:
+- A stratum is counted as the stage is: all evidence of this epoch, everything unresolved as failed.
+- Green is a stratum with enough healthy devices and no more failures than a stage of its own size may have: by the
+  limit of the present stage, or by the default limit of that size where that is what so few devices can show.
+- It is asked before a stage passes, and never halts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from orchestrator.core.judging import evidence, gate
+from orchestrator.core.model import Reason, Rollout, Tally
+
+LEAST_HEALTHY = 3
+"""Healthy devices that a green stratum has at least."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stratum:
+    """What is known of one stratum.
+
+    Attributes:
+        name: hardware model, or what else the plan stratifies by.
+        healthy: devices that are healthy.
+        failures: k, unresolved devices included.
+        exposed: n.
+        allowed: failures that a stage of so many devices may have.
+    """
+
+    name: str
+    healthy: int
+    failures: int
+    exposed: int
+    allowed: int
+
+    @property
+    def is_green(self) -> bool:
+        """Whether it is healthy by itself."""
+        return self.healthy >= LEAST_HEALTHY and self.failures <= self.allowed
+
+
+def needed(rollout: Rollout) -> int:
+    """Return how many strata must be green before the current stage passes, 0 where the plan does not ask."""
+    return min(rollout.plan.evidence.strata, rollout.strata)
+
+
+def strata(rollout: Rollout, tally: Tally) -> tuple[Stratum, ...]:
+    """Return what is known of each stratum that devices were taken of. The cohort must be known."""
+    failures, exposed = evidence.for_passing(rollout, tally)
+    limit, confidence = evidence.stage_bound(rollout, tally).limit, rollout.plan.confidence
+    return tuple(
+        Stratum(
+            name,
+            evidence.confirmed(rollout, tally, name),
+            failures[name],
+            exposed[name],
+            _allowed(exposed[name], limit, confidence),
+        )
+        for name in sorted({key.stratum for key, count in tally.items() if count})
+    )
+
+
+def _allowed(exposed: int, limit: float, confidence: float) -> int:
+    return gate.failures_allowed(exposed, max(limit, gate.default_limit(exposed, confidence)), confidence)
+
+
+def lacking(rollout: Rollout, tally: Tally) -> Reason | None:
+    """Return which strata are not green although the current stage needs more of them, None if they are enough."""
+    wanted = needed(rollout)
+    if not wanted:
+        return None
+    found = strata(rollout, tally)
+    green = sum(item.is_green for item in found)
+    if green >= wanted:
+        return None
+    others = "; ".join(_sentence(item) for item in found if not item.is_green) or "no device of another was taken"
+    return Reason("strata", f"of the {wanted} strata that must be healthy by themselves {green} are; {others}")
+
+
+def _sentence(item: Stratum) -> str:
+    """Return in words what keeps a stratum from being green."""
+    healthy = f"{item.name}: {item.healthy} healthy, at least {LEAST_HEALTHY} needed"
+    return f"{healthy}, and {item.failures} of {item.exposed} failed or not resolved, at most {item.allowed} allowed"
