@@ -245,6 +245,22 @@ async def test_who_never_meets_what_is_required_does_not_hold_up_the_others(it: 
     await it.tallies_hold(rollout)
 
 
+async def test_who_is_kept_from_it_and_goes_on_asking_holds_up_nobody(it: Plant) -> None:
+    await it.enrol(2)
+    rollout = await it.running(make_plan((REST,), limits=(1.0,), consent=ConsentRule(Consent.ASK)))
+    await it.record(hellos=[hello("d001", agreed=True)])
+    await it.advance(rollout)
+    it.clock.advance(86_400.0)
+    await it.advance(rollout)
+    kept = Counter(offered=1, unreached=1)
+    assert await it.states(rollout) == kept
+    await it.poll("d000")
+    await it.record(hellos=[hello("d000")])
+    assert await it.states(rollout) == kept
+    await it.record(hellos=[hello("d000", agreed=True)])
+    assert await it.states(rollout) == Counter(offered=1, pending=1)
+
+
 async def test_a_device_that_refuses_for_now_is_held_until_it_says_better(it: Plant) -> None:
     await it.enrol(1)
     rollout = await it.running(make_plan((REST,), require=Requirements(battery_pct=30)))

@@ -93,6 +93,11 @@ class Hold:
         """The first reason."""
         return self.reasons[0].reason.code
 
+    @property
+    def has_no_end(self) -> bool:
+        """Whether nothing that holds it passes with time: the device, or its user, must say something new."""
+        return all(item.until is None and item.reason.code not in OF_TIME for item in self.reasons)
+
 
 def judge(plan: Plan, key: bytes, device: Candidate, now: float) -> Hold | None:
     """Return what holds a device, None if it may be offered the release.
@@ -107,11 +112,10 @@ def judge(plan: Plan, key: bytes, device: Candidate, now: float) -> Hold | None:
     if not reasons:
         return None
     given_up_at = device.since + plan.deadlines.accept_s
-    nobody_knows = all(item.until is None and item.reason.code not in OF_TIME for item in reasons)
-    look_at = _look_at(plan, key, device, reasons, now)
-    if nobody_knows:
-        look_at = min(look_at, given_up_at)
-    return Hold(reasons, max(look_at, now + SOONEST_S), nobody_knows and now >= given_up_at)
+    found = Hold(reasons, _look_at(plan, key, device, reasons, now), unreached=False)
+    if found.has_no_end:
+        found = replace(found, look_at=min(found.look_at, given_up_at), unreached=now >= given_up_at)
+    return replace(found, look_at=max(found.look_at, now + SOONEST_S))
 
 
 def overrides(plan: Plan) -> list[str]:

@@ -92,6 +92,12 @@ def reasons(tx: Tx, rollout: Rollout, update: Update, now: float) -> tuple[Unmet
     return () if found is None else found.reasons
 
 
+def has_no_end(tx: Tx, rollout: Rollout, update: Update, now: float) -> bool:
+    """Say whether a device would be held by what no time ends, such as a user who does not agree."""
+    found = _judge(tx, rollout, [update], now).get(update.id)
+    return found is not None and found.has_no_end
+
+
 def _judge(tx: Tx, rollout: Rollout, waiting: Sequence[Update], now: float) -> dict[int, Hold]:
     if not waiting:
         return {}

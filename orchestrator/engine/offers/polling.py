@@ -58,7 +58,7 @@ def look(tx: Tx, device: Device, now: float, stopped: Collection[int] = ()) -> A
     if update is None or _is_stopped(update, stopped):
         return Answer()
     if update.state is UpdateState.UNREACHED:
-        return None if may_return(tx, update) else Answer()
+        return None if may_return(tx, update, now) else Answer()
     if _is_shut(tx, update, now):
         return Answer()
     parcel = _current(tx, update)
@@ -76,7 +76,7 @@ def give(tx: Tx, device: Device, now: float, stopped: Collection[int] = ()) -> A
     update = _live_update(tx, device)
     if update is None or _is_stopped(update, stopped):
         return Answer()
-    if update.state is UpdateState.UNREACHED and not may_return(tx, update):
+    if update.state is UpdateState.UNREACHED and not may_return(tx, update, now):
         return Answer()
     if update.state is UpdateState.UNREACHED:
         done = Recorded()

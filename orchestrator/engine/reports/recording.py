@@ -94,9 +94,9 @@ def record(tx: Tx, batch: Batch, now: float, *, enrol: bool, loss: Loss = STANDA
     moving = _record_reports(tx, batch.reports, now, done)
     _judge_outcomes(tx, [hello for hello in batch.hellos if hello.dev in known], now, done)
     _judge_health(tx, [hello for hello in batch.hellos if hello.metrics and hello.dev in known], now, done)
-    _greet_again(tx, known, now, done)
     of_firmware = [structs.replace(item, rel=None) if item.att in moving else item for item in batch.reports]
     done.rollouts |= situations.learn(tx, (*batch.hellos, *of_firmware), now)
+    _greet_again(tx, known, now, done)  # by what they say now
     return done
 
 
@@ -253,7 +253,7 @@ def _greet_again(tx: Tx, device_ids: set[str], now: float, done: Recorded) -> No
         return
     live = {rollout.id for rollout in tx.rollouts(_LIVE)}
     back = [item for item in tx.updates_of(device_ids, _MAY_RETURN) if item.rollout_id in live]
-    absent = [item for item in back if item.state is UpdateState.UNREACHED and may_return(tx, item)]
+    absent = [item for item in back if item.state is UpdateState.UNREACHED and may_return(tx, item, now)]
     fold(tx, [(item, Fact(FactKind.RETURN)) for item in absent], now, done)
     by_rollout: defaultdict[int, list[Update]] = defaultdict(list)
     for item in back:
@@ -264,8 +264,11 @@ def _greet_again(tx: Tx, device_ids: set[str], now: float, done: Recorded) -> No
     done.planned |= _recall_again(tx, device_ids, now)
 
 
-def may_return(tx: Tx, update: Update) -> bool:
-    """Say whether a device that is back may be offered the release again, which it left unanswered before."""
+def may_return(tx: Tx, update: Update, now: float) -> bool:
+    """Say whether a device that is back may have the release, which it left unanswered or was kept from before."""
+    rollout = tx.rollout(update.rollout_id)
+    if rollout is None or holds.has_no_end(tx, rollout, update, now):
+        return False  # else each of its polls would hold up the stage anew
     offers = [
         item
         for item in tx.parcels(update.id)
