@@ -18,7 +18,7 @@ import aiomqtt
 from msgspec import structs
 
 from orchestrator.demo.broker import HOST, BrokerInfo
-from orchestrator.wire.report import Hello, Kind, Report, State, encode
+from orchestrator.wire.report import Hello, Kind, OwnFacts, Report, State, encode
 from orchestrator.wire.topics import Channel, command, uplink
 from tests.support.observer import claims_of
 
@@ -70,14 +70,18 @@ class Hand:
     async def serve(self) -> None:
         """Say hello, then answer every trigger, until cancelled."""
         await self._client.subscribe(command(self.name), qos=1)
-        await self._say(Channel.STATE, encode(State(v=1, dev=self.name, online=True)))
+        await self.be(online=True)
         await self.greet()
         async for message in self._client.messages:
             await self._obey(bytes(message.payload))
 
-    async def greet(self) -> None:
+    async def be(self, *, online: bool) -> None:
+        """Say that it is connected, or what its last will says when it is not."""
+        await self._say(Channel.STATE, encode(State(v=1, dev=self.name, online=online)))
+
+    async def greet(self, facts: OwnFacts | None = None) -> None:
         """Say hello as what it is now."""
-        hello = Hello(v=1, dev=self.name, model=self._model, ver=f"{self.rel}.0.0", rel=self.rel)
+        hello = Hello(v=1, dev=self.name, model=self._model, ver=f"{self.rel}.0.0", rel=self.rel, facts=facts)
         await self._say(Channel.HELLO, encode(structs.replace(hello, boot=self._boot, boots=self.boots)))
 
     async def come_back(self, rel: int, *, boots: int) -> None:
