@@ -298,13 +298,13 @@ class Campaign:
         """Let an operator edit a plan, or two who have both seen the same one: the second is told so."""
         rollout = self._some_rollout(what)
         for at, actor in enumerate(OPERATORS[: 1 + what % 2]):
-            before = self.promises.state.rollouts[rollout.id]
             wanted = _edited(rollout.plan, how + at)
             try:
                 await self._edit(wanted, rollout.plan_version, actor)
-            except ConflictError as refusal:
-                late = before.plan_version != rollout.plan_version
-                self._require(late or before.phase in OVER, f"an edit was refused: {refusal.message}")
+            except ConflictError as refusal:  # by another's edit, maybe meanwhile, or by its own that nobody was told of
+                found = self.promises.state.rollouts[rollout.id]
+                late = found.plan_version != rollout.plan_version
+                self._require(late or found.phase in OVER, f"an edit was refused: {refusal.message}")
                 continue
             now = self.promises.state.rollouts[rollout.id]
             self._require(now.plan == replace(wanted, leaves=now.plan.leaves), f"{actor} was overwritten")
