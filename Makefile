@@ -36,6 +36,7 @@ demo: $(READY)
 
 test: $(READY) broker
 	@scripts/setup token
+	@scripts/setup clients
 	@$(BIN)/pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
 
 check: static

@@ -33,6 +33,7 @@ from orchestrator.core.model import (
 from orchestrator.core.pace.ceiling import Ceiling
 from orchestrator.core.targeting import cohort
 from orchestrator.demo.broker import BrokerInfo
+from orchestrator.engine.offers import holds
 from orchestrator.engine.rollouts import effects
 from orchestrator.ports import Lane, Tx
 from orchestrator.wire import token
@@ -60,6 +61,7 @@ async def prepare(directory: Path, devices: int, statement: str) -> Field:
     store = await asyncio.to_thread(open_store, f"sqlite:///{directory / 'bench.db'}")
     await store.transact(Lane.BULK, lambda tx: _fill(tx, devices, statement))
     updates = await store.read(lambda tx: tx.updates_in(1, (UpdateState.OFFERED,)))
+    assert len(updates) == devices, f"{len(updates)} of {devices} devices were offered the release"
     return Field(store, {item.device_id: f"{item.id}.{item.attempt}" for item in updates})
 
 
@@ -73,7 +75,8 @@ def _fill(tx: Tx, devices: int, statement: str) -> None:
     rollout = tx.add_rollout(draft, SECRET)
     members = sorted(cohort.members(SECRET, fleet))
     effects.open_members(tx, rollout, members, 2, 0.0)
-    effects.offer(tx, rollout, devices, 0.0, Ceiling(share=1.0))
+    for _ in range(0, devices, holds.PIECE):
+        effects.offer(tx, rollout, devices, 0.0, Ceiling(share=1.0))
 
 
 def made(count: int, model: str, prefix: str) -> Iterator[Device]:

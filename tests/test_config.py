@@ -302,6 +302,14 @@ def test_checkpoints_go_to_an_absolute_path(environ: dict[str, str], file: Path)
     )
 
 
+def test_who_lets_devices_have_what_they_cannot_verify_says_why(environ: dict[str, str], file: Path) -> None:
+    for text in ("{allow: true}", "{allow: true, reason: ' '}"):
+        [fault] = faults_of(file, environ, f"unsigned_clients: {text}")
+        assert fault.startswith("unsigned_clients.reason: missing: say why devices may get what they cannot verify")
+    file.write_text("unsigned_clients: {allow: true, reason: a laboratory}")
+    assert config.load(file, environ).unsigned_clients.reason == "a laboratory"
+
+
 def test_a_section_in_another_case_with_a_wrong_value_is_a_clear_error(file: Path) -> None:
     file.write_text("loG:\n  level: infoo\n  format: auto\n")
     with pytest.raises(ConfigError) as refused:

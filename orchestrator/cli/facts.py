@@ -17,11 +17,12 @@ import click
 from orchestrator.cli import show
 from orchestrator.cli.client import EXIT_ERROR, connect, fail
 from orchestrator.core.reason import counted
+from orchestrator.core.targeting.dialect import DIALECTS
 
 _CHUNK = 1000
 _MAX_FAULTS = 100
-_TEXTS = ("revision", "site", "time_zone")
-_LISTS = ("groups", "tags")
+_TEXTS = ("revision", "site", "time_zone", "dialect")
+_LISTS = ("groups", "tags", "enforces")
 _COLUMNS = ("id", *_TEXTS, *_LISTS)
 _ATTRIBUTE = "attr."
 
@@ -51,6 +52,8 @@ class _Entry(NamedTuple):
 @click.option("--untag", multiple=True, help="Take a tag away.")
 @click.option("--group", "join", multiple=True, help="Add to a group; repeat for more.")
 @click.option("--no-group", "leave", multiple=True, help="Take out of a group.")
+@click.option("--dialect", type=click.Choice(DIALECTS), help="What they speak.")
+@click.option("--enforces", multiple=True, help='Image signature that they enforce; repeat for more, "" for none.')
 @click.option("--attr", "attributes", multiple=True, metavar="NAME=VALUE", help="Set a value; NAME= forgets it.")
 @show.output_option
 @click.pass_context
@@ -59,6 +62,8 @@ def set_command(
 ) -> None:
     """Say where devices stand, what they are called, and to which groups they belong."""
     said = {name: value for name, value in words.items() if value not in (None, ())}
+    if "enforces" in said:
+        said["enforces"] = [word for word in said["enforces"] if word]
     if attributes:
         said["attributes"] = dict(_pair(text) for text in attributes)
     if not said:

@@ -29,7 +29,7 @@ _LONGEST_KEY_BYTES = 1 << 16
 @click.option("--chip", default="", help="Chip of the devices, such as esp32s3.")
 @click.option("--secure-version", type=click.IntRange(0), help="Highest secure version that a device has.")
 @click.option("--partitions", "table_path", type=_path, help="Partition table of the devices, CSV or binary.")
-@click.option("--public-key", "key_path", type=_path, help="RSA key by which Arduino devices check signatures.")
+@click.option("--public-key", "key_path", type=_path, help="Key by which the devices check signatures.")
 @show.output_option
 @click.pass_context
 def inspect_command(
@@ -43,7 +43,7 @@ def inspect_command(
     output: str,
 ) -> None:
     """Say what FILE is, and what speaks against offering it."""
-    from orchestrator.images import against, as_declared, inspect, load_key, read_partitions
+    from orchestrator.images import against, as_declared, as_signed, inspect, load_key, read_partitions
     from orchestrator.images.partitions import MOST_BYTES
 
     table = None if table_path is None else read_partitions(_opened(table_path, lambda: _begin(table_path, MOST_BYTES)))
@@ -53,6 +53,7 @@ def inspect_command(
     faults = [
         *findings.faults,
         *as_declared(findings, declared),
+        *(as_signed(findings) if key is not None else ()),
         *against(findings, slot_bytes=slot_bytes, chip=chip, secure_version=secure_version),
         *(table.faults if table else ()),
     ]
@@ -84,6 +85,10 @@ def _view(file: Path, findings: Findings, faults: Sequence[Fault], table: Table 
         "chip": findings.chip,
         "version": findings.version,
         "secure_version": findings.security_version,
+        "signature": findings.signature,
+        "signed_bytes": findings.signed_bytes,
+        "verified": findings.verified,
+        "key_digests": list(findings.key_digests),
         "size_bytes": findings.size_bytes,
         "slot_bytes": table.slot_bytes if table else None,
         "facts": [{"name": name, "value": value} for name, value in findings.facts],

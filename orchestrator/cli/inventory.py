@@ -16,6 +16,7 @@ from orchestrator.cli.inspect import inspect_command
 from orchestrator.cli.quarantine import quarantine_command, release_command
 from orchestrator.cli.sign import sign_command, verify_command
 from orchestrator.core.reason import counted
+from orchestrator.core.targeting.dialect import DIALECTS
 
 _CHUNK = 1000
 
@@ -29,6 +30,8 @@ def device_group() -> None:
 @click.argument("ids", nargs=-1)
 @click.option("--model", required=True, help="Hardware model of these devices.")
 @click.option("--group", "groups", multiple=True, help="Group they belong to; repeat for more.")
+@click.option("--dialect", type=click.Choice(DIALECTS), help="What they speak; otad unless they are known.")
+@click.option("--enforces", multiple=True, help="Image signature that they enforce by themselves; repeat for more.")
 @click.option("--count", type=int, help="Make so many identifiers from --pattern instead of naming them.")
 @click.option("--pattern", default="dev-{:05d}", show_default=True, help="Identifier pattern for --count.")
 @click.option(
@@ -44,6 +47,8 @@ def add(
     ids: tuple[str, ...],
     model: str,
     groups: tuple[str, ...],
+    dialect: str | None,
+    enforces: tuple[str, ...],
     count: int | None,
     pattern: str,
     path: Path,
@@ -56,7 +61,8 @@ def add(
     with _opened(path) as file:
         for start in range(0, len(names), _CHUNK):
             chunk = names[start : start + _CHUNK]
-            body = {"devices": [{"id": name, "model": model, "groups": groups} for name in chunk]}
+            said = {"model": model, "groups": groups, "dialect": dialect, "enforces": enforces or None}
+            body = {"devices": [{"id": name, **said} for name in chunk]}
             tokens = client.post("/devices", body)["tokens"]
             for name in chunk:
                 file.write(json.dumps({"device": name, "model": model, "token": tokens[name]}) + "\n")

@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+from orchestrator.core.model import OTAD
 from orchestrator.core.reason import counted
 
 View = dict[str, Any]
@@ -208,6 +209,8 @@ def draw_device(data: View) -> None:
     for name in ("revision", "site", "time_zone"):
         if data[name]:
             click.echo(f"  {name.replace('_', ' '):<10}{plain(data[name])}")
+    if data.get("dialect", OTAD) != OTAD:
+        click.echo(f"  {'dialect':<10}{data['dialect']}; enforces {' '.join(data['enforces']) or 'nothing'}")
     for name in ("groups", "tags"):
         if data[name]:
             click.echo(f"  {name:<10}{plain(' '.join(data[name]))}")
@@ -230,6 +233,8 @@ def draw_device_reason(data: View) -> None:
     _draw_quarantine(data["device"])
     for item in data["rollouts"]:
         click.echo(f"{item['rollout']} ({item['phase']}): {item['state'] or 'not taken'}: {plain(item['because'])}")
+        if (allowed := item.get("unsigned_allowed")) is not None:
+            click.echo(f"  it cannot verify this image; that is allowed: {plain(allowed)}")
         if (refusal := item.get("refusal")) is not None:
             said = plain(" ".join(filter(None, (refusal["code"], refusal["text"]))))
             click.echo(f"  refused last at {when(refusal['at'])}: {said}. {refusal['means']}".rstrip())

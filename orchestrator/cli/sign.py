@@ -3,6 +3,7 @@
 Rules:
 - The statement of `FILE` is `FILE.statement`; importing looks for it under that name.
 - What we sign is checked as a device would check it, before it is written.
+- With `--image-key` the image is signed first, and the statement made over what comes out.
 - `verify` answers yes with 0 and no with 1; anything that keeps it from answering is an error.
 """
 
@@ -10,12 +11,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from orchestrator.cli import show
+from orchestrator.cli.image import HASHES, Draft, signed_image
 
 if TYPE_CHECKING:
     from orchestrator.adapters.signers import CheckedSigner
@@ -40,7 +43,14 @@ _HELD = Path("keys")
 @click.option("--leave", "leaves", type=int, multiple=True, help="Newer release that may be left for it by a rollback.")
 @click.option("--comp", "component", default="main", show_default=True, help="Component it belongs to.")
 @click.option("--format", "payload_format", default="raw", show_default=True, help="Payload format.")
-@click.option("--replace", is_flag=True, help="Overwrite an existing statement.")
+@click.option("--image-key", type=click.Path(path_type=Path), help="Key by which the devices check the image itself.")
+@click.option(
+    "--image-out", type=click.Path(path_type=Path), help="Where the signed image goes.  [default: FILE.signed]"
+)
+@click.option(
+    "--image-hash", type=click.Choice(HASHES), default=HASHES[0], show_default=True, help="Hash that they use."
+)
+@click.option("--replace", is_flag=True, help="Overwrite an existing statement, and signed image.")
 @show.output_option
 def sign_command(
     file: Path,
@@ -55,35 +65,50 @@ def sign_command(
     leaves: tuple[int, ...],
     component: str,
     payload_format: str,
+    image_key: Path | None,
+    image_out: Path | None,
+    image_hash: str,
     replace: bool,
     output: str,
 ) -> None:
-    """Sign the artifact statement of FILE and write it to FILE.statement."""
+    """Sign the artifact statement of FILE and write it to FILE.statement.
+
+    With --image-key, first sign FILE itself as --format wants it; the statement is that of the signed image.
+    """
     from orchestrator.adapters.signers import open_signer
     from orchestrator.core.model import Artifact
 
     signer = open_signer(key, pin_file)
     _check_role(signer, _HELD if key.startswith("pkcs11:") else Path(key).parent)
-    size_bytes, sha256 = _measure(file)
-    artifact = Artifact(
-        sha256=sha256,
-        size_bytes=size_bytes,
-        name=name,
-        version=version,
-        rel=rel,
-        sec=sec,
-        component=component,
-        hardware=hardware,
-        format=payload_format,
-        min_from=min_from,
-        statement="",
-        uri=file.absolute().as_uri(),
-        source_version=None,
-        leaves=leaves,
-    )
-    token = _statement(artifact, signer)
-    path = _write_statement(file, token, replace=replace)
-    show.emit({"statement": str(path), "kid": signer.kid, "sha256": sha256, "size": size_bytes}, output, _draw)
+    with _image(file, image_out, payload_format, image_key, image_hash, replace=replace) as draft:
+        target = draft.target if draft else file
+        size_bytes, sha256 = _measure(draft.path if draft else file)
+        artifact = Artifact(
+            sha256=sha256,
+            size_bytes=size_bytes,
+            name=name,
+            version=version,
+            rel=rel,
+            sec=sec,
+            component=component,
+            hardware=hardware,
+            format=payload_format,
+            min_from=min_from,
+            statement="",
+            uri=target.absolute().as_uri(),
+            source_version=None,
+            leaves=leaves,
+        )
+        token = _statement(artifact, signer)
+        if draft:
+            draft.publish()
+    path = _write_statement(target, token, replace=replace)
+    shown = {"statement": str(path), "kid": signer.kid, "sha256": sha256, "size": size_bytes}
+    if draft:
+        shown |= {"image": str(target), "signature": draft.signature}
+        for warning in draft.warnings:
+            click.echo(f"warning: {show.plain(warning)} [{warning.code}]", err=True)
+    show.emit(shown, output, _draw)
 
 
 @click.command("verify")
@@ -111,6 +136,24 @@ def verify_command(context: click.Context, file: Path, keys_path: Path, output: 
     # What a warrant names an artifact by: cosigners compare it before they sign.
     ast = hash_of(_statement_path(file).read_bytes())
     show.emit({"valid": True} | shown | {"ast": ast}, output, _draw)
+
+
+def _image(
+    file: Path, image_out: Path | None, word: str, key: Path | None, algorithm: str, *, replace: bool
+) -> AbstractContextManager[Draft | None]:
+    """Return the signed image, or nothing where the image itself gets no signature."""
+    from orchestrator.errors import ConflictError, RequestError
+
+    if key is None:
+        if image_out is not None or algorithm != HASHES[0]:
+            text = "--image-out and --image-hash are for --image-key; name the key, or leave them out"
+            raise RequestError(text, code="no_key")
+        return nullcontext()
+    target = image_out or file.with_name(file.name + ".signed")
+    if _statement_path(target).exists() and not replace:
+        text = f"{_statement_path(target)} exists; pass --replace to overwrite it"
+        raise ConflictError(text, code="statement_exists")
+    return signed_image(file, target, word, key, algorithm, replace=replace)
 
 
 def _statement(artifact: Artifact, signer: CheckedSigner) -> bytes:

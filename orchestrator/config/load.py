@@ -204,6 +204,8 @@ def _checks(settings: Settings) -> Iterator[tuple[str, ...]]:
     for file in settings.certificates.files:
         if fault := _unreadable(file):
             yield "certificates.files", fault
+    if settings.unsigned_clients.allow and not settings.unsigned_clients.reason.strip():
+        yield "unsigned_clients.reason", "missing: say why devices may get what they cannot verify, or do not allow it"
     for folder in settings.sources.file_roots:
         if not folder.is_absolute() or not _is(folder, Path.is_dir):
             yield "sources.file_roots", f"{folder} is not the absolute path of a folder"

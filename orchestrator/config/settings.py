@@ -229,6 +229,35 @@ class Devices(Section):
     enrolment: Literal["hello", "closed"] = "hello"
 
 
+class UnsignedClients(Section):
+    """Devices that verify no trigger, and images without a native signature that they enforce.
+
+    Attributes:
+        allow: whether such devices may be offered such images.
+        reason: why; shown wherever it matters, and kept in the audit log.
+    """
+
+    allow: bool = False
+    reason: Annotated[str, Field(max_length=200)] = ""
+
+
+class Ddi(Section):
+    """hawkBit's API for devices of the dialect `ddi`.
+
+    Attributes:
+        tenant: what stands first in the paths of clients, in any case.
+        poll_interval_s: when they ask again.
+        version_attribute: the attribute by which they say what they run.
+        gateway_token_file: file with a token that speaks for any such device; credential `ddi-gateway-token` if
+            absent, and without that no token does.
+    """
+
+    tenant: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = "DEFAULT"
+    poll_interval_s: Annotated[Duration, Field(ge=1, lt=86400)] = 300.0
+    version_attribute: Annotated[str, Field(min_length=1, max_length=128)] = "version"
+    gateway_token_file: FilePath = None
+
+
 class Recorder(Section):
     """The loop that turns reports into facts.
 
@@ -380,6 +409,7 @@ class Settings(BaseSettings):
         ("trust", "token_pin_file"): "token-pin",
         ("trust", "public_keys_file"): "device-keys",
         ("audit", "checkpoint_key_file"): "checkpoint-key",
+        ("ddi", "gateway_token_file"): "ddi-gateway-token",
     }
 
     deployment: Identifier = "my-fleet"
@@ -391,6 +421,8 @@ class Settings(BaseSettings):
     trust: Trust = Trust()
     download: Download = Download()
     devices: Devices = Devices()
+    ddi: Ddi = Ddi()
+    unsigned_clients: UnsignedClients = UnsignedClients()
     recorder: Recorder = Recorder()
     dispatcher: Dispatcher = Dispatcher()
     conductor: Conductor = Conductor()

@@ -23,6 +23,9 @@ from orchestrator.core.reason import Reason as Reason  # noqa: PLC0414 - a noun 
 from orchestrator.core.targeting import advisory
 from orchestrator.core.targeting.advisory import Severity
 
+OTAD = "otad"
+"""What a device speaks that verifies triggers by itself; all else are dialects of older clients."""
+
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
@@ -43,6 +46,10 @@ class Artifact:
         uri: where the bytes lie.
         source_version: version pinned in that source.
         leaves: running `rel`s that may be left for this artifact although it is older.
+        signature: native signature that the bytes carry (`core.targeting.dialect.SIGNATURES`), "" for none that is
+            known.
+        sha1: SHA-1 of the bytes in lower-case hex, "" if imported before it was kept; old clients check by it.
+        md5: their MD5, likewise.
     """
 
     sha256: str
@@ -59,6 +66,9 @@ class Artifact:
     uri: str
     source_version: str | None
     leaves: tuple[int, ...] = ()
+    signature: str = ""
+    sha1: str = ""
+    md5: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +103,8 @@ class Facts:
         time_zone: name in the time zone database, "" if not known.
         tags: free words, sorted.
         attributes: free values by name.
+        dialect: what it speaks (`core.targeting.dialect.DIALECTS`).
+        enforces: native signatures of images that it enforces by itself.
     """
 
     groups: tuple[str, ...] = ()
@@ -101,6 +113,8 @@ class Facts:
     time_zone: str = ""
     tags: tuple[str, ...] = ()
     attributes: Mapping[str, str] = field(default_factory=dict)
+    dialect: str = OTAD
+    enforces: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +140,8 @@ class Device:
         quarantined_at: since when.
         endpoints: release counter of the endpoints that it last said it goes by, 0 for those it was provisioned with;
             None if it did not say, so that it cannot be moved.
+        dialect: see `Facts`, as with the next.
+        enforces: native signatures that it enforces.
     """
 
     id: str
@@ -145,11 +161,14 @@ class Device:
     quarantine: str = ""
     quarantined_at: float | None = None
     endpoints: int | None = None
+    dialect: str = OTAD
+    enforces: tuple[str, ...] = ()
 
     @property
     def facts(self) -> Facts:
         """What operators say of it."""
-        return Facts(self.groups, self.revision, self.site, self.time_zone, self.tags, self.attributes)
+        words = (self.groups, self.revision, self.site, self.time_zone, self.tags, self.attributes)
+        return Facts(*words, self.dialect, self.enforces)
 
 
 class Delivery(StrEnum):

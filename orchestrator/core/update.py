@@ -8,6 +8,7 @@ Rules:
   stays evidence even then.
 - Silence is judged by the daemon: before the device began it is no evidence (`unreached`), after the
   reboot the device is `lost`, in between the update is `expired`.
+- Who was kept from an offer for too long and comes back is waited for since it was taken in, not since it came back.
 - A pair that is not in the table is ignored with a reason, never an error: devices repeat and reorder.
 - `contributions` says what one update adds to the tallies; the recorder writes differences of it and
   the doctor sums it, so the two cannot disagree.
@@ -158,6 +159,7 @@ IDLE = TRY_AGAIN | {S.PENDING}
 """States of a device that waits for an offer."""
 
 _ANEW = TRY_AGAIN | {S.REFUSED}  # an older store holds refused ones that have a time
+_COMES_BACK = _ANEW | {S.UNREACHED}
 
 _FAILED = frozenset({F.REFUSED, F.FAILED, F.ROLLED_BACK})
 _PASSES = {F.REFUSED: F.POSTPONED, F.FAILED: F.GAVE_UP}
@@ -244,7 +246,7 @@ def apply(update: Update, fact: Fact, context: Context, now: float) -> Update | 
         update.stratum,
         update.rel,
         state=state,
-        state_at=now,
+        state_at=min(update.state_at, now) if _still_waits(update, fact) else now,
         epoch=update.epoch,
         attempt=update.attempt + anew,
         begun=begun and state not in IDLE,
@@ -267,7 +269,7 @@ def apply(update: Update, fact: Fact, context: Context, now: float) -> Update | 
 
 def silence(update: Update) -> FactKind:
     """Return what a passed deadline means for this update."""
-    if update.state in _ANEW:
+    if update.state in _COMES_BACK:
         return F.RETURN
     if update.state in RETRIABLE:
         return F.AGAIN
@@ -330,6 +332,13 @@ def _read_health(fact: Fact, context: Context) -> Fact:
         return fact
     code = health.fault(context.health, dict(fact.metrics), final=fact.kind is F.CONFIRMED)
     return fact._replace(kind=F.FAILED, code=code) if code else fact
+
+
+def _still_waits(update: Update, fact: Fact) -> bool:
+    """Say whether a device is kept from its offer (with a code) or comes back from that, which ends no waiting."""
+    if fact.kind is F.UNANSWERED:
+        return update.state is S.PENDING
+    return fact.kind is F.RETURN and update.state is S.UNREACHED and update.code != ""
 
 
 def _again_at(update: Update, fact: Fact, context: Context, now: float) -> float | None:

@@ -33,6 +33,7 @@ from orchestrator.config import Settings
 from orchestrator.core.model import Phase
 from orchestrator.daemon import given
 from orchestrator.daemon.wiring import Parts, wire
+from orchestrator.engine.targeting import unsigned
 from orchestrator.engine.trust import footing
 from orchestrator.errors import OrchestratorError, UnavailableError
 from orchestrator.ports import Lane
@@ -86,6 +87,9 @@ async def _serve(settings: Settings, notifier: Notifier, *, after_restore: bool,
         parts = wire(settings, store, sources, keyring)
         await parts.auditor.start({"version": __version__, "deployment": settings.deployment})
         await store.transact(Lane.OPERATOR, lambda tx: footing.remember(tx, keyring.keyset, time.time()))
+        clients = settings.unsigned_clients
+        allowed = clients.reason.strip() if clients.allow else ""
+        await store.transact(Lane.OPERATOR, lambda tx: unsigned.settle(tx, allowed, time.time()))
         await _run(settings, parts, notifier)
         await parts.auditor.stop()
     finally:

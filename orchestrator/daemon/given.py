@@ -37,6 +37,7 @@ from orchestrator.errors import ConfigError
 from orchestrator.ports import Signer
 from orchestrator.ports.keysets import Footing
 from orchestrator.verifier import TRIGGER
+from orchestrator.web.context import DdiSettings
 
 
 def keyring(
@@ -184,6 +185,13 @@ def operator_token(settings: Settings) -> str:
     if not settings.operators.bootstrap_token:
         return ""
     return config.read_secret(needed(settings.http.operator_token_file))
+
+
+def ddi(settings: Settings) -> DdiSettings:
+    """Return how clients of hawkBit's API are served."""
+    known, file = settings.ddi, settings.ddi.gateway_token_file
+    token = "" if file is None else config.read_secret(file)
+    return DdiSettings(known.tenant, known.poll_interval_s, known.version_attribute, token)
 
 
 def needed(path: Path | None) -> Path:

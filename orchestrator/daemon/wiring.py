@@ -117,7 +117,7 @@ def wire(
     gatekeeper = Gatekeeper(store, asker, now, conductor.changed)
     recorder = Recorder(store, bus, given.recording(settings), now, hearing, conductor.changed, planned.set)
     joining = Joining(store, now, conductor.changed)
-    pruner = Pruner(store, settings.store.keep_s, now)
+    pruner = Pruner(store, settings.store.keep_s, now, jumps.calm_s)
     sealer = Sealer(store, lambda: keyring.standing(TRIGGER), given.sealing(settings), now, planned, sealed.set)
     dispatcher = Dispatcher(store, bus, settings.dispatcher.batch, now, sealed, planned.set, conductor.stops.store)
     saying = HeraldSettings(settings.deployment, moving_every_s=settings.trust.moving_beat_s)
@@ -168,6 +168,8 @@ def wire(
         rekeyed=partial(expiry.look_at, "keys"),
         admin_uids=frozenset(settings.operators.socket_users),
         beat=herald.beat,
+        public_url=settings.http.public_url.rstrip("/"),
+        ddi=given.ddi(settings),
     )
     app = build_app(context)
     server = HttpServer(app, settings.http.host, settings.http.port, settings.http.max_connections)

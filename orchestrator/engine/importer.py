@@ -15,7 +15,7 @@ import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -31,7 +31,7 @@ from orchestrator.errors import (
     TrustError,
     UnavailableError,
 )
-from orchestrator.images import FORMATS, Intake, as_declared
+from orchestrator.images import FORMATS, Intake, as_declared, signature_of
 from orchestrator.ports import ArtifactSource, Found, Locator
 from orchestrator.verifier import ARTIFACT, MAX_TOKEN_BYTES, PublicKey, Refused, open_token
 from orchestrator.wire import endpoints
@@ -87,11 +87,12 @@ async def examine(
     _check_kind(uri, claims)
     _check_size(found, claims["size"], limit_bytes)
     with Intake(claims["fmt"]) as intake:
-        begin = await _check_bytes(source, found.locator, claims, progress, intake)
-        await _check_image(uri, claims["fmt"], intake)
+        begin, digests = await _check_bytes(source, found.locator, claims, progress, intake)
+        signature = await _check_image(uri, claims["fmt"], intake)
     if claims["comp"] == endpoints.COMPONENT:
         _check_endpoints(uri, begin, deployment)
-    return _artifact(claims, token, found.locator)
+    artifact = _artifact(claims, token, found.locator)
+    return replace(artifact, signature=signature, sha1=digests.sha1, md5=digests.md5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +240,35 @@ class _Candidate:
     statement_etag: str
 
 
+class _Digests:
+    """The hashes of an artifact. SHA-256 decides; the others are what old clients check a download by."""
+
+    def __init__(self) -> None:
+        self._sha256 = hashlib.sha256()
+        self._sha1 = hashlib.sha1(usedforsecurity=False)
+        self._md5 = hashlib.md5(usedforsecurity=False)
+
+    def take(self, chunk: bytes) -> None:
+        """Add the next bytes."""
+        for hasher in (self._sha256, self._sha1, self._md5):
+            hasher.update(chunk)
+
+    @property
+    def sha256(self) -> bytes:
+        """What the statement names."""
+        return self._sha256.digest()
+
+    @property
+    def sha1(self) -> str:
+        """In lower-case hex."""
+        return self._sha1.hexdigest()
+
+    @property
+    def md5(self) -> str:
+        """In lower-case hex."""
+        return self._md5.hexdigest()
+
+
 @dataclass(slots=True)
 class _Watch:
     """What one watched prefix has been through; every change of its condition is logged once."""
@@ -309,12 +339,12 @@ def _check_size(found: Found, declared_bytes: int, limit_bytes: int) -> None:
 
 async def _check_bytes(
     source: ArtifactSource, locator: Locator, claims: Mapping[str, Any], progress: Progress | None, intake: Intake
-) -> bytes:
+) -> tuple[bytes, _Digests]:
     """Check every byte and pass it on to `intake`; returns the first ones, one more than endpoints may have."""
-    hasher, received, expected, begin = hashlib.sha256(), 0, claims["size"], b""
+    digests, received, expected, begin = _Digests(), 0, claims["size"], b""
     async for chunk in source.read(locator, limit_bytes=expected):
         # A megabyte takes a few milliseconds: too long for the loop that reports run on.
-        await asyncio.to_thread(hasher.update, chunk)
+        await asyncio.to_thread(digests.take, chunk)
         await _set_aside(locator.uri, partial(intake.take, chunk))
         received += len(chunk)
         begin += chunk[: endpoints.MAX_DOCUMENT_BYTES + 1 - len(begin)]
@@ -323,25 +353,29 @@ async def _check_bytes(
     if received != expected:
         text = f"{locator.uri} gave {received} bytes, its statement says {expected}; upload the signed file again"
         raise TrustError(text, code="size_mismatch")
-    if encode64(hasher.digest()) != claims["sha256"]:
+    if encode64(digests.sha256) != claims["sha256"]:
         text = (
             f"the bytes of {locator.uri} are not those that were signed (SHA-256 differs); upload the signed file again"
         )
         raise TrustError(text, code="hash_mismatch")
-    return begin
+    return begin, digests
 
 
-async def _check_image(uri: str, declared: str, intake: Intake) -> None:
-    """Refuse an image that is not what its statement declares, or is not whole; warn where it declares nothing."""
+async def _check_image(uri: str, declared: str, intake: Intake) -> str:
+    """Refuse an image that is not what its statement declares, or is not whole; warn where it declares nothing.
+
+    Returns the signature that devices check by themselves, "" for none.
+    """
     findings = await _set_aside(uri, intake.findings)
     if findings is None:
-        return
+        return ""
     faults = [*findings.faults, *as_declared(findings, declared)]
     if faults and declared in FORMATS:
         text = f"{uri} is no {declared} image that devices should get: {' / '.join(map(str, faults[:_SHOWN]))}"
         raise RequestError(text, code="bad_image")
     for fault in (*faults, *findings.warnings):
         _log.warning("artifact.doubtful", uri=uri, format=findings.format, code=fault.code, reason=str(fault))
+    return signature_of(findings, declared)
 
 
 async def _set_aside(uri: str, work: Callable[[], _Result]) -> _Result:

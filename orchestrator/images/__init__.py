@@ -6,26 +6,35 @@ Rules:
 - Nothing is written down that was not seen in the bytes.
 """
 
-from orchestrator.images.arduino_trailer import load_key
-from orchestrator.images.findings import FORMATS, RAW, Fault, Findings
-from orchestrator.images.fit import against, as_declared
+from orchestrator.images.findings import FORMATS, RAW, SIGNATURES, Fault, Findings
+from orchestrator.images.fit import against, as_declared, as_signed, signature_of
+from orchestrator.images.image_keys import ImageKey, ImagePrivateKey, load_key, load_private_key
 from orchestrator.images.intake import Intake
 from orchestrator.images.partitions import Partition, Table, read_partitions
 from orchestrator.images.recognition import HEAD_BYTES, inspect, recognise
+from orchestrator.images.signing import SIGNABLE, trailer_for
 
 __all__ = [
     "FORMATS",
     "HEAD_BYTES",
     "RAW",
+    "SIGNABLE",
+    "SIGNATURES",
     "Fault",
     "Findings",
+    "ImageKey",
+    "ImagePrivateKey",
     "Intake",
     "Partition",
     "Table",
     "against",
     "as_declared",
+    "as_signed",
     "inspect",
     "load_key",
+    "load_private_key",
     "read_partitions",
     "recognise",
+    "signature_of",
+    "trailer_for",
 ]

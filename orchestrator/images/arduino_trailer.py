@@ -1,4 +1,4 @@
-"""The signature behind an image for an ESP8266 or a Pico.
+"""The signature behind an image for an ESP8266 or a Pico: checked, and made.
 
 Rules:
 - `payload, signature, u32 length of the signature`: the length does not count its own four bytes, though the manual of
@@ -6,21 +6,21 @@ Rules:
 - Since core 2.5.3 the signature is RSASSA-PKCS1-v1_5 over SHA-256; before, the padded bytes are the bare hash. Without
   the public key nobody can tell one from the other, nor either from bytes that look so.
 - Compress first, then sign: the updater takes the signature off before it looks for gzip.
+- RSA only: for a key on a curve the updaters expect another length than its signatures have.
 
 Sources: `tools/signing.py`, `Updater.cpp` and `BearSSLHelpers.cpp` of esp8266/Arduino; `signing.py` of arduino-pico.
 """
 
 from __future__ import annotations
 
-import hashlib
 from typing import Final
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, utils
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 
-from orchestrator.errors import RequestError
 from orchestrator.images.findings import ESP8266, ESP8266_LEGACY, Notes
+from orchestrator.images.image_keys import ImageKey
 from orchestrator.images.reader import Reader
 
 LENGTH_BYTES: Final = 4
@@ -36,7 +36,7 @@ def length_before(reader: Reader) -> int:
     return length if length in SIGNATURE_BYTES and length + LENGTH_BYTES < reader.size_bytes else 0
 
 
-def judge(reader: Reader, payload_end: int, notes: Notes, key: RSAPublicKey | None) -> bool:
+def judge(reader: Reader, payload_end: int, notes: Notes, key: ImageKey | None) -> bool:
     """Say whether what follows the payload is nothing or one signature, and write down what it is.
 
     Args:
@@ -60,19 +60,17 @@ def judge(reader: Reader, payload_end: int, notes: Notes, key: RSAPublicKey | No
     return False
 
 
-def load_key(pem: bytes) -> RSAPublicKey:
-    """Return the RSA public key in PEM text.
+def trailer_of(digest: bytes, key: RSAPrivateKey, *, legacy: bool) -> bytes:
+    """Return what stands behind a payload that is signed.
 
-    Raises:
-        RequestError: `bad_key`; it is something else.
+    Args:
+        digest: SHA-256 of the payload.
+        key: of the owner of the devices.
+        legacy: as cores before 2.5.3 take it.
     """
-    try:
-        key = load_pem_public_key(pem)
-    except (ValueError, UnsupportedAlgorithm):
-        raise RequestError("this is no public key in PEM; make one: openssl rsa -pubout", code="bad_key") from None
-    if not isinstance(key, RSAPublicKey):
-        raise RequestError("Arduino devices check RSA signatures only; name an RSA public key", code="bad_key")
-    return key
+    form = utils.NoDigestInfo() if legacy else utils.Prehashed(hashes.SHA256())
+    signature = key.sign(digest, padding.PKCS1v15(), form)
+    return signature + len(signature).to_bytes(LENGTH_BYTES, "little")
 
 
 def kind_of(signature: bytes, digest: bytes, key: RSAPublicKey) -> str:
@@ -81,7 +79,10 @@ def kind_of(signature: bytes, digest: bytes, key: RSAPublicKey) -> str:
     length = (numbers.n.bit_length() + 7) // 8
     if len(signature) != length:
         return FOREIGN
-    opened = pow(int.from_bytes(signature, "big"), numbers.e, numbers.n).to_bytes(length, "big")
+    number = int.from_bytes(signature, "big")
+    if number >= numbers.n:  # the same to the arithmetic as one that holds, but not to a device
+        return FOREIGN
+    opened = pow(number, numbers.e, numbers.n).to_bytes(length, "big")
     for kind, inner in ((CURRENT, _PREFIX + digest), (LEGACY, digest)):
         if opened == b"\0\1" + b"\xff" * (length - len(inner) - 3) + b"\0" + inner:
             return kind
@@ -92,18 +93,19 @@ def _last_word(reader: Reader) -> int:
     return int.from_bytes(reader.read(reader.size_bytes - LENGTH_BYTES, LENGTH_BYTES), "little")
 
 
-def _describe(reader: Reader, payload_end: int, length: int, notes: Notes, key: RSAPublicKey | None) -> None:
+def _describe(reader: Reader, payload_end: int, length: int, notes: Notes, key: ImageKey | None) -> None:
     notes.fact("signature", f"{length} bytes of RSA behind the payload")
+    notes.signature, notes.signed_bytes = notes.format, payload_end
     if key is None:
         return
-    hasher = hashlib.sha256()
-    for piece in reader.pieces(0, payload_end):
-        hasher.update(piece)
-    kind = kind_of(reader.read(payload_end, length), hasher.digest(), key)
+    signature, digest = reader.read(payload_end, length), reader.digest(payload_end)
+    kind = kind_of(signature, digest, key) if isinstance(key, RSAPublicKey) else FOREIGN
     if kind == LEGACY and notes.format == ESP8266:
-        notes.format = ESP8266_LEGACY
+        notes.format = notes.signature = ESP8266_LEGACY
         notes.fact("signature form", "legacy: only cores up to 2.5.2 take it")
     elif kind == CURRENT:
         notes.fact("signature form", "current: cores from 2.5.3 take it")
     else:
         notes.fault("signature", "its signature is not one of this key over these bytes", "sign the payload again")
+        return
+    notes.verified = True

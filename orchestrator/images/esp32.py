@@ -12,7 +12,7 @@ Rules:
 - Builds of Arduino and PlatformIO have the name and version of the core's builder in the descriptor, not the sketch's.
 
 Sources: ESP-IDF, `esp_app_format.h`, `esp_app_desc.h`, `esp_bootloader_desc.h`, `esp_image_format.c` and the guide "App
-Image Format"; esptool, `bin_image.py`; arduino-esp32, `tools/bin_signing.py`.
+Image Format"; esptool, `bin_image.py`.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from orchestrator.images import secure_boot
+from orchestrator.images import padded_trailer, secure_boot
 from orchestrator.images.checksums import xor_of
-from orchestrator.images.findings import ESP32, ESP32_ARDUINO, BrokenError, Notes, text_of
+from orchestrator.images.findings import ESP32, BrokenError, Notes, text_of
+from orchestrator.images.image_keys import ImageKey
 from orchestrator.images.reader import AGAIN, Reader, rounded
 
 MAGIC: Final = 0xE9
@@ -48,7 +49,7 @@ _DESCRIPTOR_AT, _DESCRIPTOR_MAGIC = 32, 0xABCD5432
 _MAX_SEGMENTS, _BLOCK, _HASH_BYTES = 16, 16, 32
 _BOOTLOADERS_AT = (0x1000, 0x2000)
 _TABLE_MAGIC, _TABLES_AT = b"\xaa\x50", range(0x8000, 0x21000, 0x1000)
-_SECTOR, _ARDUINO_BYTES, _V1_BYTES = 4096, 512, (68, 80)
+_SECTOR, _V1_BYTES = 4096, (68, 80)
 _MODES = {0: "QIO", 1: "QOUT", 2: "DIO", 3: "DOUT", 4: "FAST", 5: "SLOW"}
 _ANY_REVISION = (0, 0xFFFF)
 _BUILDERS = ("arduino-lib-builder", "esp-idf")
@@ -61,8 +62,13 @@ def looks_so(head: bytes) -> bool:
     return any(head[:at] == b"\xff" * at and _header_fits(head, at) for at in _BOOTLOADERS_AT)
 
 
-def examine(reader: Reader, notes: Notes) -> None:
+def examine(reader: Reader, notes: Notes, key: ImageKey | None) -> None:
     """Check an image and write down what it is.
+
+    Args:
+        reader: the file.
+        notes: gets what is found.
+        key: by which a signature behind it is checked; None to leave it at its form.
 
     Raises:
         BrokenError: it ends too early, or a header is impossible.
@@ -90,7 +96,7 @@ def examine(reader: Reader, notes: Notes) -> None:
     _read_descriptor(reader, notes)
     end = _check_segments(reader, count, notes)
     end = _check_hash(reader, end, hashed, notes)
-    _check_behind(reader, end, notes)
+    _check_behind(reader, end, notes, key)
 
 
 def _header_fits(head: bytes, at: int) -> bool:
@@ -178,19 +184,18 @@ def _check_hash(reader: Reader, end: int, hashed: int, notes: Notes) -> int:
     return end + _HASH_BYTES
 
 
-def _check_behind(reader: Reader, end: int, notes: Notes) -> None:
+def _check_behind(reader: Reader, end: int, notes: Notes, key: ImageKey | None) -> None:
     behind = reader.size_bytes - end
     sector = rounded(end, _SECTOR)
     if behind == 0:
         notes.fact("signature", "none")
     elif reader.size_bytes == sector + _SECTOR and reader.some(sector, 1) == bytes([secure_boot.MAGIC]):
         _check_padding(reader, end, sector, notes)
-        secure_boot.examine(reader, sector, notes)
+        secure_boot.examine(reader, sector, notes, key)
     elif behind in _V1_BYTES and reader.read(end, 4) == bytes(4):
         notes.fact("signature", "Secure Boot v1, not checked")
-    elif behind == _ARDUINO_BYTES:
-        notes.format = ESP32_ARDUINO
-        notes.fact("signature", "512 bytes of a signed Arduino update, not checked")
+    elif behind == padded_trailer.TRAILER_BYTES:
+        padded_trailer.examine(reader, end, notes, key)
     elif reader.size_bytes == sector and not any(byte != 0xFF for byte in reader.read(end, behind)):
         notes.fault(
             "unsigned", "it is padded for Secure Boot v2, but not signed", "sign it: espsecure sign-data --version 2"

@@ -18,11 +18,10 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-
 from orchestrator.images import arduino_trailer
 from orchestrator.images.checksums import Mpeg2, xor_of
 from orchestrator.images.findings import ESP8266, BrokenError, Notes
+from orchestrator.images.image_keys import ImageKey
 from orchestrator.images.reader import AGAIN, Reader, rounded
 
 MAGIC, SDK_MAGIC = 0xE9, 0xEA
@@ -48,7 +47,7 @@ def looks_so(head: bytes) -> bool:
     return bool(magic == MAGIC and plausible and _in_memory(entry) and _in_memory(load))
 
 
-def examine(reader: Reader, notes: Notes, key: RSAPublicKey | None) -> None:
+def examine(reader: Reader, notes: Notes, key: ImageKey | None) -> None:
     """Check an image and write down what it is.
 
     Args:

@@ -21,6 +21,9 @@ ESP8266, ESP8266_LEGACY = "esp8266", "esp8266-legacy"
 PICO, UF2 = "pico", "uf2"
 MCUBOOT, SWU, RAUCB = "mcuboot", "swu", "raucb"
 FORMATS: Final = (ESP32, ESP32_ARDUINO, ESP8266, ESP8266_LEGACY, PICO, UF2, MCUBOOT, SWU, RAUCB)
+SECURE_BOOT_V2, SWUPDATE, RAUC = "esp32-secure-boot-v2", "swupdate", "rauc"
+SIGNATURES: Final = (SECURE_BOOT_V2, ESP32_ARDUINO, ESP8266, ESP8266_LEGACY, PICO, MCUBOOT, SWUPDATE, RAUC)
+"""Signatures that devices check by themselves, whatever brought the image."""
 MAX_FACTS, MAX_TEXT = 64, 200
 
 
@@ -67,6 +70,10 @@ class Findings:
         facts: name and value, in the order in which to show them.
         faults: why no device shall get it.
         warnings: what to look at.
+        signature: one of `SIGNATURES`, by its form; "" for none.
+        signed_bytes: how many of the first bytes that signature covers; 0 where it covers them in another way.
+        verified: whether it was checked by the key that was given, and holds.
+        key_digests: the keys that the image names, in hex, as its bootloader knows them.
     """
 
     format: str
@@ -77,6 +84,10 @@ class Findings:
     facts: tuple[tuple[str, str], ...] = ()
     faults: tuple[Fault, ...] = ()
     warnings: tuple[Fault, ...] = ()
+    signature: str = ""
+    signed_bytes: int = 0
+    verified: bool = False
+    key_digests: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -84,7 +95,7 @@ class Notes:
     """What a parser writes down while it reads.
 
     Attributes:
-        format: see `Findings`; so are `chip`, `version` and `security_version`.
+        format: see `Findings`; so are the others.
     """
 
     format: str = RAW
@@ -94,6 +105,10 @@ class Notes:
     facts: list[tuple[str, str]] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     warnings: list[Fault] = field(default_factory=list)
+    signature: str = ""
+    signed_bytes: int = 0
+    verified: bool = False
+    key_digests: list[str] = field(default_factory=list)
 
     def fact(self, name: str, value: object) -> None:
         """Write down what the image says; empty values and those beyond `MAX_FACTS` are left out."""
@@ -120,6 +135,10 @@ class Notes:
             tuple(self.facts),
             tuple(self.faults),
             tuple(self.warnings),
+            self.signature,
+            self.signed_bytes,
+            self.verified,
+            tuple(self.key_digests),
         )
 
 

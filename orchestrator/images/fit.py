@@ -9,7 +9,7 @@ Rules:
 
 from __future__ import annotations
 
-from orchestrator.images.findings import FORMATS, RAW, Fault, Findings
+from orchestrator.images.findings import ESP8266, ESP8266_LEGACY, FORMATS, RAW, Fault, Findings
 
 _MOST_PERCENT = 90
 
@@ -53,6 +53,29 @@ def as_declared(findings: Findings, word: str) -> tuple[Fault, ...]:
     found = "nothing that is known" if findings.format == RAW else findings.format
     text = f"the statement says that it is {word}, its bytes are {found}"
     return (Fault("wrong_format", text, f"sign the right file, or this one with another --format than {word}"),)
+
+
+def as_signed(findings: Findings) -> tuple[Fault, ...]:
+    """Return what speaks against an image that was held against the public key of its devices."""
+    if findings.verified or any(fault.code == "signature" for fault in findings.faults):
+        return ()
+    text = "it has no signature that this key can be held against"
+    if findings.signature:
+        text = f"its signature ({findings.signature}) is not one of this key, or cannot be checked here"
+    return (Fault("unverified", text, "sign it with the key of the devices, or check it with the tool that signed it"),)
+
+
+def signature_of(findings: Findings, declared: str) -> str:
+    """Return the signature that devices check by themselves, one of `SIGNATURES`; "" for none that is whole.
+
+    Args:
+        findings: of the image.
+        declared: format that its statement names; without the key, it alone tells `esp8266-legacy` from `esp8266`.
+    """
+    if findings.faults or as_declared(findings, declared):
+        return ""
+    legacy = findings.signature == ESP8266 and declared == ESP8266_LEGACY
+    return ESP8266_LEGACY if legacy else findings.signature
 
 
 def _family(word: str) -> str:

@@ -21,10 +21,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import IO, Final, cast
 
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-
 from orchestrator.images import arduino_trailer
 from orchestrator.images.findings import ESP32, BrokenError, Notes
+from orchestrator.images.image_keys import ImageKey
 from orchestrator.images.reader import AGAIN, PIECE_BYTES, Reader
 
 MAGIC: Final = b"\x1f\x8b"
@@ -43,9 +42,7 @@ def inflated_head(head: bytes, length: int) -> bytes:
     return unpacked
 
 
-def examine(
-    reader: Reader, notes: Notes, key: RSAPublicKey | None, examine_inner: Callable[[Reader, Notes], None]
-) -> None:
+def examine(reader: Reader, notes: Notes, key: ImageKey | None, examine_inner: Callable[[Reader, Notes], None]) -> None:
     """Check a compressed image and what is inside.
 
     Args:

@@ -95,13 +95,16 @@ def _read_area(reader: Reader, at: int, magic: int, entries: _Entries) -> int:
 
 
 def _note_entries(entries: _Entries, notes: Notes) -> None:
-    signed = [_SIGNATURES[kind] for kind, _ in entries.found if kind in _SIGNATURES]
+    signed = [_SIGNATURES[kind] for kind, value in entries.found if kind in _SIGNATURES and value]
+    if signed:
+        notes.signature, notes.signed_bytes = MCUBOOT, entries.hashed_end
     notes.fact("signature", f"{listed(signed)}, not checked" if signed else "none")
     if not signed:
         notes.warn("unsigned", "it is not signed", "sign it with imgtool, if the bootloader of the devices checks")
     for kind, value in entries.found:
         if kind == _KEY_HASH:
             notes.fact("key hash", value.hex())
+            notes.key_digests.append(value.hex())
         elif kind == _COUNTER and len(value) == 4:
             notes.security_version = int.from_bytes(value, "little")
         elif kind == _DEPENDENCY and len(value) == 12:

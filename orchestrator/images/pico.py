@@ -22,11 +22,10 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-
 from orchestrator.images import arduino_trailer
 from orchestrator.images.checksums import crc32_mpeg2
 from orchestrator.images.findings import PICO, BrokenError, Notes
+from orchestrator.images.image_keys import ImageKey
 from orchestrator.images.reader import AGAIN, Reader
 
 BOOT2_BYTES: Final = 256
@@ -46,7 +45,7 @@ def looks_so(head: bytes) -> bool:
     return _is_rp2040(head) or _first_block(head) is not None
 
 
-def examine(reader: Reader, notes: Notes, key: RSAPublicKey | None) -> None:
+def examine(reader: Reader, notes: Notes, key: ImageKey | None) -> None:
     """Check an image and write down what it is.
 
     Args:

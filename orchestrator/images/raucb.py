@@ -3,7 +3,8 @@
 Rules:
 - `plain`: the signature is detached and covers the squashfs, whose manifest we do not unpack. `verity`: the manifest is
   inside the CMS, and a hash tree stands between squashfs and CMS. `crypt` is verity with an encrypted squashfs.
-- The CMS is DER and fills its place to the byte. Its signature is not checked: the device has the certificate.
+- The CMS is DER and fills its place to the byte. Its signature is not checked: the device has the certificate. One that
+  is encrypted has its signature inside, unseen; RAUC knows no bundle without one.
 - What the manifest says is shown only where it stands in the CMS and the CMS is not encrypted itself.
 
 Sources: RAUC, "Bundle Formats" and `src/bundle.c`; RFC 5652; squashfs, `squashfs_fs.h`.
@@ -15,7 +16,7 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
-from orchestrator.images.findings import RAUCB, BrokenError, Notes, listed
+from orchestrator.images.findings import RAUC, RAUCB, BrokenError, Notes, listed
 from orchestrator.images.reader import AGAIN, Reader
 
 MAGIC: Final = b"hsqs"
@@ -23,7 +24,7 @@ _SUPERBLOCK = struct.Struct("<4s4I6H8Q")
 _LENGTH_BYTES, _MOST_CMS = 8, 1 << 20
 _SIGNED, _ENVELOPED = bytes.fromhex("06092a864886f70d010702"), bytes.fromhex("06092a864886f70d010703")
 _SEQUENCE, _SET, _OCTETS, _EXPLICIT = 0x30, 0x31, 0x04, 0xA0
-_BLOCK = 4096
+_BLOCK, _MOST_PARTS = 4096, 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +59,18 @@ def examine(reader: Reader, notes: Notes) -> None:
     at, cms = _read_cms(reader)
     notes.fact("CMS", f"{reader.size_bytes - at - _LENGTH_BYTES} bytes at {at:#x}, signature not checked")
     if cms.content.startswith(_ENVELOPED):
+        notes.signature = RAUC
         notes.fact("bundle format", "crypt, encrypted")
         return
+    if _is_signed(cms):
+        notes.signature = RAUC
+    else:
+        notes.fault("unsigned", "nobody signed its CMS: RAUC refuses it", "make the bundle with: rauc bundle")
     manifest = _manifest_in(cms)
     if manifest:
         _note_manifest(manifest, at, notes)
     else:
+        notes.signed_bytes = at if notes.signature else 0
         notes.fact("bundle format", "plain")
     if dict(notes.facts).get("bundle format") != "crypt":
         _check_squashfs(reader, at, notes)
@@ -97,6 +104,18 @@ def _first(data: bytes) -> _Value | None:
             return None
         length = int.from_bytes(data[2:at], "big")
     return _Value(data[0], data[at : at + length], data[at + length :]) if at + length <= len(data) else None
+
+
+def _is_signed(cms: _Value) -> bool:
+    """Say whether the last part of SignedData is a set of signers with anyone in it."""
+    value = _first(cms.content[len(_SIGNED) :])
+    signed = _first(value.content) if value else None
+    part = _first(signed.content) if signed else None
+    for _ in range(_MOST_PARTS):
+        if part is None or not part.rest:
+            break
+        part = _first(part.rest)
+    return part is not None and not part.rest and part.tag == _SET and bool(part.content)
 
 
 def _manifest_in(cms: _Value) -> str:

@@ -13,10 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Final
 
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-
 from orchestrator.images import esp32, esp8266, gzipped, mcuboot, pico, raucb, swu, uf2
 from orchestrator.images.findings import ESP32, ESP8266, MCUBOOT, PICO, RAUCB, SWU, UF2, BrokenError, Findings, Notes
+from orchestrator.images.image_keys import ImageKey
 from orchestrator.images.reader import Reader
 
 HEAD_BYTES: Final = 0x4000
@@ -40,12 +39,13 @@ def recognise(head: bytes) -> str | None:
     return _format_of(head) or _format_of(gzipped.inflated_head(head, HEAD_BYTES))
 
 
-def inspect(source: Path | IO[bytes], *, key: RSAPublicKey | None = None) -> Findings:
+def inspect(source: Path | IO[bytes], *, key: ImageKey | None = None) -> Findings:
     """Return what a file is and what is wrong with it.
 
     Args:
         source: its path, or it, opened for reading in binary and seekable.
-        key: by which signatures for Arduino devices are checked; None to leave it at their form.
+        key: by which the signature is checked, where it is one of an Arduino device or of Secure Boot v2; None to
+            leave it at its form.
 
     Raises:
         OSError: it cannot be read.
@@ -61,7 +61,7 @@ def inspect(source: Path | IO[bytes], *, key: RSAPublicKey | None = None) -> Fin
     return notes.done(reader.size_bytes)
 
 
-def _examine(reader: Reader, notes: Notes, key: RSAPublicKey | None) -> None:
+def _examine(reader: Reader, notes: Notes, key: ImageKey | None) -> None:
     head = reader.some(0, HEAD_BYTES)
     if _format_of(gzipped.inflated_head(head, HEAD_BYTES)):
         gzipped.examine(reader, notes, key, lambda inner, inside: _examine_plain(inner, inside, None))
@@ -69,11 +69,11 @@ def _examine(reader: Reader, notes: Notes, key: RSAPublicKey | None) -> None:
         _examine_plain(reader, notes, key)
 
 
-def _examine_plain(reader: Reader, notes: Notes, key: RSAPublicKey | None) -> None:
+def _examine_plain(reader: Reader, notes: Notes, key: ImageKey | None) -> None:
     word = _format_of(reader.some(0, HEAD_BYTES)) or (RAUCB if raucb.ends_so(reader) else None)
     match word:
         case "esp32":
-            esp32.examine(reader, notes)
+            esp32.examine(reader, notes, key)
         case "esp8266":
             esp8266.examine(reader, notes, key)
         case "pico":

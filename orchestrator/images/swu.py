@@ -19,7 +19,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from orchestrator.images.findings import SWU, BrokenError, Notes, listed
+from orchestrator.images.findings import SWU, SWUPDATE, BrokenError, Notes, listed
 from orchestrator.images.reader import AGAIN, Reader, rounded
 
 DESCRIPTION: Final = "sw-description"
@@ -127,6 +127,7 @@ def _check_signature(names: list[str], notes: Notes) -> None:
         notes.fault("signature_order", f"{_SIGNATURE} is not its second member: SWUpdate refuses it", _ADVICE)
     else:
         notes.fact("signature", f"{_SIGNATURE}, not checked")
+        notes.signature = SWUPDATE
 
 
 def _check_files(description: _Description, members: list[_Member], notes: Notes) -> None:

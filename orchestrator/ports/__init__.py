@@ -15,6 +15,7 @@ from orchestrator.ports.records import EXPOSED, QUEUED, DeliveryKind, DeliverySt
 from orchestrator.ports.signer import Signer
 from orchestrator.ports.store import Catalogue, Lane, Outbox, Registry, Result, Rollouts, Store, Tx, Updates
 from orchestrator.ports.surroundings import Asker, Surroundings
+from orchestrator.ports.times import Jump, Times
 
 __all__ = [
     "Alike",
@@ -30,6 +31,7 @@ __all__ = [
     "Event",
     "Found",
     "Insight",
+    "Jump",
     "Lane",
     "Line",
     "Locator",
@@ -49,6 +51,7 @@ __all__ = [
     "Signer",
     "Store",
     "Surroundings",
+    "Times",
     "Token",
     "Tx",
     "Updates",

@@ -27,6 +27,7 @@ from orchestrator.ports.keysets import Keysets
 from orchestrator.ports.operators import Approvals, Operators
 from orchestrator.ports.records import DeliveryKind, DeliveryState, Event, Line, Parcel, PlanVersion
 from orchestrator.ports.surroundings import Surroundings
+from orchestrator.ports.times import Times
 from orchestrator.wire.report import Hello, Report, State
 
 Result = TypeVar("Result")
@@ -107,6 +108,14 @@ class Registry(Protocol):
         """Store what devices said of themselves."""
         ...
 
+    def unsigned_clients(self) -> str:
+        """Return why devices that verify no trigger may be offered images without a signature, "" if they may not."""
+        ...
+
+    def allow_unsigned_clients(self, reason: str, now: float) -> None:
+        """Store that they may, and why; "" that they may not."""
+        ...
+
     def registry_version(self) -> int:
         """Return a number that rises when devices are registered or facts change."""
         ...
@@ -124,7 +133,7 @@ class Catalogue(Protocol):
         ...
 
     def restate(self, artifact: Artifact) -> None:
-        """Store a later statement of an artifact, with what it may be installed over."""
+        """Store a later statement of an artifact, with what it may be installed over and what else was found of it."""
         ...
 
     def artifact(self, sha256: str) -> Artifact | None:
@@ -371,6 +380,7 @@ class Tx(
     Surroundings,
     Insight,
     Pruning,
+    Times,
     Protocol,
 ):
     """Everything that can be read and written within one transaction."""

@@ -11,6 +11,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -33,6 +34,7 @@ from orchestrator.web.approvals import approval_router
 from orchestrator.web.audit import audit_router
 from orchestrator.web.context import Context, UnauthorisedError
 from orchestrator.web.devices import device_routes
+from orchestrator.web.dialects.ddi import ddi_routes
 from orchestrator.web.insight import insight_router
 from orchestrator.web.keysets import keyset_router
 from orchestrator.web.operators import operator_router
@@ -69,7 +71,7 @@ def build_app(context: Context) -> ASGIApp:
     )
     for router in routers:
         app.include_router(router(context))
-    app.router.routes.extend(device_routes(context))
+    app.router.routes.extend([*device_routes(context), *ddi_routes(context)])
 
     @app.get("/healthz", include_in_schema=False)
     async def healthz() -> PlainTextResponse:
@@ -96,6 +98,10 @@ def build_app(context: Context) -> ASGIApp:
     @app.exception_handler(HTTPException)
     async def on_http(_: Request, error: HTTPException) -> Response:
         return problem(error.status_code, f"http_{error.status_code}", str(error.detail))
+
+    @app.exception_handler(ClientDisconnect)
+    async def on_gone(_: Request, __: ClientDisconnect) -> Response:
+        return problem(400, "gone", "the caller left before its request had come whole")
 
     @app.exception_handler(Exception)
     async def on_bug(request: Request, error: Exception) -> Response:

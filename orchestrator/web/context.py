@@ -34,8 +34,25 @@ async def _nothing() -> None:
     """Nobody has to be told."""
 
 
-def _no_beat() -> None:
+async def _no_beat() -> None:
     """There is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class DdiSettings:
+    """How clients of hawkBit's API are served.
+
+    Attributes:
+        tenant: what stands first in their paths, in any case.
+        poll_s: when they ask again.
+        version_attribute: the attribute by which they say what they run.
+        gateway_token: with it any device of the dialect may be spoken for; empty for never.
+    """
+
+    tenant: str = "DEFAULT"
+    poll_s: float = 300.0
+    version_attribute: str = "version"
+    gateway_token: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +77,9 @@ class Context:
         rules: when approvals are asked for.
         rekeyed: called when a keyset was taken.
         admin_uids: users besides root and our own who are admins at the admin socket.
-        beat: returns the present beat, None if there is none.
+        beat: returns a fresh beat, None if there is none.
+        public_url: base under which devices reach us.
+        ddi: how clients of hawkBit's API are served.
     """
 
     store: Store
@@ -80,7 +99,9 @@ class Context:
     rules: Rules = Rules()
     rekeyed: Callable[[], Awaitable[None]] = _nothing
     admin_uids: frozenset[int] = frozenset()
-    beat: Callable[[], bytes | None] = _no_beat
+    beat: Callable[[], Awaitable[bytes | None]] = _no_beat
+    public_url: str = "http://127.0.0.1:8080"
+    ddi: DdiSettings = DdiSettings()
 
 
 async def require_device(connection: HTTPConnection, context: Context) -> Device:

@@ -11,14 +11,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
-from orchestrator.core.model import Artifact
-from orchestrator.engine.offers import polling
 from orchestrator.errors import NotFoundError, PayloadError, UnavailableError
-from orchestrator.ports import Lane, Locator
 from orchestrator.web.context import Context, require_device
+from orchestrator.web.downloads import NO_STORE, artifact_response
+from orchestrator.web.polls import ask
 from orchestrator.wire.report import MAX_REPORT_BYTES, Hello, Report, decode_hello, decode_report
 
 BUNDLE = "application/jose"
@@ -26,7 +25,6 @@ EPOCH_HEADER = "Ota-Key-Epoch"
 """Tells a device that polls which keyset it should hold; it fetches those that it lacks, one after the other."""
 
 MAX_VERSION_CHARS = 64
-_NO_STORE = {"Cache-Control": "no-store", "Vary": "Authorization"}
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -66,15 +64,8 @@ async def _version(request: Request, context: Context) -> Response:
     device = await require_device(request, context)
     if len(request.query_params.get("current", "")) > MAX_VERSION_CHARS:
         raise PayloadError(f"current: at most {MAX_VERSION_CHARS} characters", code="oversize")
-    now, stopped = context.now(), context.conductor.stops.rollouts
-    answer = await context.store.read(lambda tx: polling.look(tx, device, now, stopped))
-    if answer is None:
-        answer = await context.store.transact(Lane.REPORTS, lambda tx: polling.give(tx, device, now, stopped))
-        if answer.rollouts:
-            context.conductor.changed(set(answer.rollouts))
-        if answer.planned:
-            context.planned()
-    headers = _NO_STORE | {EPOCH_HEADER: str(context.keyring.epoch)}
+    answer = await ask(context, device)
+    headers = NO_STORE | {EPOCH_HEADER: str(context.keyring.epoch)}
     if answer.retry_after_s is not None:
         headers["Retry-After"] = str(answer.retry_after_s)
     if not answer.token:
@@ -92,7 +83,7 @@ async def _said(
         if len(body) > MAX_REPORT_BYTES:
             raise PayloadError(f"at most {MAX_REPORT_BYTES} bytes are allowed", code="oversize")
     await context.recorder.submit(decode(bytes(body), device.id))
-    return Response(status_code=202, headers=_NO_STORE)
+    return Response(status_code=202, headers=NO_STORE)
 
 
 async def _keys(request: Request, context: Context) -> Response:
@@ -105,12 +96,12 @@ async def _keys(request: Request, context: Context) -> Response:
 
 
 async def _beat(request: Request, context: Context) -> Response:
-    """Hand out the beat that lies at the broker: it proves to a device that only polls that the daemon is behind us."""
+    """Hand out a fresh beat: it proves to a device that only polls that the daemon is behind us."""
     await require_device(request, context)
-    beat = context.beat()
+    beat = await context.beat()
     if beat is None:
-        raise UnavailableError("there is no beat; the daemon has no beat key, or has not reached its broker yet")
-    return Response(beat, media_type=BUNDLE, headers=_NO_STORE)
+        raise UnavailableError("there is no beat; the daemon has no beat key, or cannot sign with it now")
+    return Response(beat, media_type=BUNDLE, headers=NO_STORE)
 
 
 async def _download(request: Request, context: Context) -> Response:
@@ -119,19 +110,4 @@ async def _download(request: Request, context: Context) -> Response:
     artifact = await context.store.read(lambda tx: tx.artifact(sha256))
     if artifact is None or device.model not in artifact.hardware:
         raise NotFoundError("there is no such artifact for this device")
-    return await _bytes_of(artifact, context)
-
-
-async def _bytes_of(artifact: Artifact, context: Context) -> Response:
-    source = next((item for item in context.sources if item.serves(artifact.uri)), None)
-    if source is None:
-        raise NotFoundError("the source of this artifact is not configured any more")
-    locator = Locator(artifact.uri, artifact.source_version)
-    path = await source.local_path(locator)
-    if path is not None:
-        headers = {"ETag": f'"{artifact.sha256}"', "Cache-Control": "private, immutable"}
-        return FileResponse(path, media_type="application/octet-stream", headers=headers)
-    url = await source.download_url(locator, valid_s=context.presign_lifetime_s)
-    if url is None:
-        raise NotFoundError("the source of this artifact cannot serve devices")
-    return RedirectResponse(url, status_code=302, headers=_NO_STORE)
+    return await artifact_response(request, context, artifact)

@@ -63,6 +63,8 @@ class DeviceBody(_Body):
     groups: Annotated[tuple[Name, ...], Field(max_length=16)] = ()
     version: Annotated[str, Field(max_length=64)] = ""
     rel: Annotated[int, Field(ge=0, lt=2**53)] = 0
+    dialect: Text | None = None
+    enforces: Words | None = None
 
 
 class EnrolBody(_Body):
@@ -85,6 +87,8 @@ class FactsBody(_Body):
     tag: Words = ()
     untag: Words = ()
     attributes: Annotated[dict[Text, Text | None], Field(max_length=MAX_WORDS)] = {}
+    dialect: Text | None = None
+    enforces: Words | None = None
 
     def to_core(self) -> Change:
         """Return the change for the core."""

@@ -21,6 +21,11 @@ PEER = "orchestrator.peer_uid"
 """Where a request that came over the admin socket carries the user at its other end; no client can set it."""
 HEAD_WITHIN_S = 10.0
 """Whoever connects, or has begun another request, has so long to send the whole head of it."""
+BODY_WITHIN_S = 30.0
+"""And then so long to send the whole body, however it trickles."""
+TAKE_WITHIN_S = 60.0
+"""Whoever is given an answer has so long to take each piece of it, or what is left."""
+_PIECE_BYTES = 64 * 1024
 _BACKLOG = 2048
 _ADMIN_CONNECTIONS = 64
 _CREDENTIALS = struct.Struct("iII")  # pid, uid, gid
@@ -35,18 +40,21 @@ class _Server(uvicorn.Server):
 
 
 class _BoundedProtocol(H11Protocol):
-    """Lets nobody keep others out by connections that ask for nothing.
+    """Lets nobody keep others out by connections that ask for nothing, or never finish what they ask.
 
-    Whoever has not sent the head of a request in time is cut off; so is, where there are as many connections as there
-    may be, the one that asks for nothing the longest, for each that comes.
+    Whoever has not sent the head of a request in time, or its body, is cut off, as is who takes nothing of an answer;
+    and, where there are as many connections as there may be, the one that has been at its request the longest, for each
+    that comes.
     """
 
     _waits: asyncio.TimerHandle | None = None
+    _gives: asyncio.TimerHandle | None = None
     _idle_since = 0.0
 
     @property
     def _is_idle(self) -> bool:
-        return self.cycle is None or self.cycle.response_complete
+        """Whether it is the caller's turn: no request has come whole that is not answered yet."""
+        return self.cycle is None or self.cycle.response_complete or self.cycle.more_body
 
     @property
     def _is_closing(self) -> bool:
@@ -56,22 +64,38 @@ class _BoundedProtocol(H11Protocol):
         if self.limit_concurrency is not None and len(self.connections) + 1 >= self.limit_concurrency:
             self._make_room(self.limit_concurrency - 1)
         super().connection_made(transport)
+        transport.set_write_buffer_limits(0)  # else nobody would tell us of an answer that is small and not taken
         self._idle_since = self.loop.time()
-        self._await_head()
+        self._await(HEAD_WITHIN_S)
 
     def data_received(self, data: bytes) -> None:
+        before = self.cycle
         super().data_received(data)
-        if self._is_idle:
-            self._await_head()
+        if self.cycle is not before:
+            self._await_body()
+        elif self._is_idle:
+            self._await(HEAD_WITHIN_S)
         else:
             self._stop_waiting()
 
     def on_response_complete(self) -> None:
+        before = self.cycle
         self._idle_since = self.loop.time()
         super().on_response_complete()
+        if self.cycle is not before:  # the next request came together with this one
+            self._await_body()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._await_taking()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stop_giving()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
+        self._stop_giving()
         super().connection_lost(exc)
 
     def _make_room(self, most: int) -> None:
@@ -80,14 +104,34 @@ class _BoundedProtocol(H11Protocol):
         if idle and len(left) >= most:
             min(idle, key=lambda item: item._idle_since).transport.close()
 
-    def _await_head(self) -> None:
+    def _await_body(self) -> None:
+        """Wait for what is left of a request whose head has come, if anything is."""
+        self._stop_waiting()
+        if self._is_idle:
+            self._await(BODY_WITHIN_S)
+
+    def _await(self, within_s: float) -> None:
         if self._waits is None and not self.transport.is_closing():
-            self._waits = self.loop.call_later(HEAD_WITHIN_S, self._cut_off)
+            self._waits = self.loop.call_later(within_s, self._cut_off)
 
     def _stop_waiting(self) -> None:
         if self._waits is not None:
             self._waits.cancel()
             self._waits = None
+
+    def _await_taking(self) -> None:
+        self._gives = self.loop.call_later(TAKE_WITHIN_S, self._look_taken, self.transport.get_write_buffer_size())
+
+    def _look_taken(self, before: int) -> None:
+        if before - self.transport.get_write_buffer_size() < _PIECE_BYTES:
+            self.transport.abort()  # closing would wait for the rest to be taken
+        else:
+            self._await_taking()
+
+    def _stop_giving(self) -> None:
+        if self._gives is not None:
+            self._gives.cancel()
+            self._gives = None
 
     def _cut_off(self) -> None:
         self._waits = None
@@ -154,7 +198,8 @@ class HttpServer(_Listening):
         app: the application.
         host: address to listen on.
         port: port; 0 takes a free one.
-        max_connections: beyond this, who asks for nothing is cut off, and where nobody is idle callers get 503.
+        max_connections: beyond this, who asks for nothing or has not ended its request is cut off, and where all wait
+            for an answer callers get 503.
     """
 
     def __init__(self, app: ASGIApp, host: str, port: int, max_connections: int) -> None:

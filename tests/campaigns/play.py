@@ -301,7 +301,7 @@ class Campaign:
             wanted = _edited(rollout.plan, how + at)
             try:
                 await self._edit(wanted, rollout.plan_version, actor)
-            except ConflictError as refusal:  # by another's edit, maybe meanwhile, or by its own that nobody was told of
+            except ConflictError as refusal:  # by another's edit, or by its own that nobody was told of
                 found = self.promises.state.rollouts[rollout.id]
                 late = found.plan_version != rollout.plan_version
                 self._require(late or found.phase in OVER, f"an edit was refused: {refusal.message}")

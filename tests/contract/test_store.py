@@ -317,6 +317,27 @@ async def test_a_later_statement_of_an_artifact_is_kept_in_the_place_of_the_firs
     assert later.statement != first.statement
 
 
+async def test_what_is_found_of_an_artifact_later_is_kept(store: Store) -> None:
+    first = make_artifact(2)
+    later = replace(first, signature="rauc", sha1="a" * 40, md5="b" * 32)
+    await write(store, lambda tx: tx.add_artifact(first, 1.0))
+    await write(store, lambda tx: tx.restate(later))
+    assert await store.read(lambda tx: tx.artifacts()) == [later]
+
+
+def _allow(tx: Tx, reason: str) -> None:
+    tx.allow_unsigned_clients(reason, 1.0)
+
+
+async def test_a_permission_for_unsigned_images_is_kept_and_counts_as_a_change(store: Store) -> None:
+    assert await store.read(lambda tx: tx.unsigned_clients()) == ""
+    before = await store.read(lambda tx: tx.registry_version())
+    for reason in ("one", "two", ""):
+        await write(store, partial(_allow, reason=reason))
+        assert await store.read(lambda tx: tx.unsigned_clients()) == reason
+    assert await store.read(lambda tx: tx.registry_version()) == before + 3
+
+
 async def test_a_release_counter_is_never_used_for_other_bytes(store: Store) -> None:
     known = make_artifact(2, ("m1", "m2"))
     await write(store, lambda tx: tx.add_artifact(known, 1.0))
@@ -546,19 +567,31 @@ async def test_what_devices_said_is_kept_for_each(store: Store) -> None:
     assert await store.read(lambda tx: tx.situations(["d0", "d1"])) == {"d0": Situation(), "d1": said}
 
 
-async def test_a_device_has_one_update_in_flight(store: Store) -> None:
-    def work(tx: Tx) -> tuple[Update, Update]:
-        _, [first] = add_fleet(tx, 1)
-        [second] = tx.open_updates(add_rollout(tx, "two", "radio-3.0.0"), members(1), 3, 6.0)
-        return first, second
+async def test_a_device_is_busy_until_nothing_of_it_is_in_flight(store: Store) -> None:
+    """What a device says late is stored, whatever else it was given meanwhile."""
 
-    first, second = await write(store, work)
+    def work(tx: Tx) -> tuple[Rollout, Update, Rollout, Update, Rollout]:
+        one, [first] = add_fleet(tx, 1)
+        two, three = add_rollout(tx, "two", "radio-3.0.0"), add_rollout(tx, "three", "radio-4.0.0")
+        [second] = tx.open_updates(two, members(1), 3, 6.0)
+        tx.open_updates(three, members(1), 4, 7.0)
+        return one, first, two, second, three
+
+    one, first, two, second, three = await write(store, work)
+
+    async def is_free() -> bool:
+        return bool(await store.read(lambda tx: tx.pending(three.id, 9)))
+
     for state in IN_FLIGHT:
-        await write(store, methodcaller("save_updates", [first._replace(state=state)]))
-        with pytest.raises(Exception, match="(?i)unique"):
-            await write(store, lambda tx: tx.save_updates([second._replace(state=S.OFFERED)]))
-    await write(store, lambda tx: tx.save_updates([first._replace(state=S.CONFIRMED)]))
-    await write(store, lambda tx: tx.save_updates([second._replace(state=S.OFFERED)]))
+        flying, late = first._replace(state=S.OFFERED), second._replace(state=state)
+        await write(store, methodcaller("save_updates", [flying]))
+        await write(store, methodcaller("save_updates", [late]))
+        assert await store.read(methodcaller("updates_in", one.id, IN_FLIGHT)) == [flying]
+        assert await store.read(methodcaller("updates_in", two.id, IN_FLIGHT)) == [late]
+        await write(store, methodcaller("save_updates", [flying._replace(state=S.CONFIRMED)]))
+        assert not await is_free()
+        await write(store, methodcaller("save_updates", [late._replace(state=S.FAILED)]))
+        assert await is_free()
 
 
 async def test_updates_are_found_by_rollout_and_by_device(store: Store) -> None:

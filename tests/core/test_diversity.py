@@ -115,9 +115,24 @@ def test_a_stage_that_only_one_stratum_praises_asks_a_person(second: dict[str, i
 def test_a_stratum_of_which_none_was_taken_is_missing() -> None:
     after = judged(asks(), tallies({"confirmed": 20}))
     assert after.rollout.phase is Phase.INCONCLUSIVE
-    assert after.reason.text == (
-        "of the 2 strata that must be healthy by themselves 1 are; no device of another was taken"
+    assert after.reason.text.startswith(
+        "of the 2 strata that must be healthy by themselves 1 are; no device of another was taken; "
     )
+
+
+def test_a_stratum_that_can_never_be_green_is_missing_and_a_person_is_told_what_to_do() -> None:
+    plan = make_plan((20, 20, REST), (0.3, 0.3, 0.3), evidence=EvidenceRule(strata=2))
+    in_halt = make_tally({"confirmed": 10}, stratum="m2") + make_tally({"confirmed": 20}, stage=1, epoch=1)
+    too_few = make_tally({"confirmed": 2}, stratum="m2") + make_tally({"confirmed": 20}, stage=1)
+    for epoch, tally in ((0, too_few), (1, in_halt)):
+        rollout = make_rollout(plan, 500, stage=1, strata=2, epoch=epoch)
+        after = judged(rollout, tally)
+        assert (after.rollout.phase, after.reason.code) == (Phase.INCONCLUSIVE, "strata")
+        assert "fewer than 3 devices are left to show it stays so: `ota rollout resume` passes" in after.reason.text
+        resumed = operate(after.rollout, Counter(), Command.RESUME, actor="ann", reason="seen", now=100.0)
+        assert judged(resumed.rollout, tally).rollout.stage == 2
+        enough = replace(plan, evidence=EvidenceRule(strata=1))
+        assert judged(replace(rollout, plan=enough), tally).rollout.stage == 2
 
 
 def test_it_waits_for_devices_that_may_still_turn_a_stratum_green() -> None:

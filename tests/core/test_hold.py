@@ -85,6 +85,29 @@ def test_who_may_never_change_is_unreached_after_the_time_for_an_answer() -> Non
     assert first is not None and first.look_at == NOON + LOOK_AGAIN_S
 
 
+def test_who_boots_again_and_again_is_not_waited_for_longer_than_others() -> None:
+    require = Requirements(uptime_s=7200.0)
+    now = NOON + ACCEPT_S - 100.0
+    just_booted = candidate(situation=Situation(Condition(uptime_s=Told(0.0, now))))
+    found = held(now, just_booted, require=require)
+    assert found is not None
+    assert (codes(found), found.unreached, found.look_at) == (["uptime"], False, NOON + ACCEPT_S)
+    late = held(NOON + ACCEPT_S, just_booted, require=require)
+    assert late is not None
+    assert (late.unreached, late.passes_at) == (True, now + 7200.0)
+
+
+def test_when_nothing_holds_it_any_more_is_known_only_if_all_ends_are() -> None:
+    said = Situation(Condition(uptime_s=Told(0.0, NOON)))
+    both = held(device=candidate(situation=said), windows=NIGHT, require=Requirements(uptime_s=7200.0))
+    assert both is not None and both.passes_at == MIDNIGHT + 22 * 3600.0
+    spread = held(windows=NIGHT, jitter_s=600.0)
+    assert spread is not None and spread.passes_at == spread.look_at > MIDNIGHT + 22 * 3600.0
+    more = Requirements(uptime_s=7200.0, battery_pct=30)
+    unknown = held(device=candidate(situation=said), windows=NIGHT, require=more)
+    assert unknown is not None and unknown.passes_at is None
+
+
 def test_who_says_when_it_may_change_is_waited_for() -> None:
     later = Situation(wish=Wish(False, NOON + 2 * ACCEPT_S, 1), wish_rel=1, deferred_at=NOON)
     found = held(NOON + ACCEPT_S, candidate(situation=later), consent=ConsentRule(Consent.ASK))
@@ -114,7 +137,7 @@ def test_an_artifact_that_does_not_fit_is_held_whatever_the_plan_says() -> None:
 
 
 def test_who_is_too_old_is_held_however_urgent_it_is_and_nobody_knows_until_when() -> None:
-    found = held(device=candidate(too_low=Reason("from_too_low", "old")), urgency=Urgency.EMERGENCY)
+    found = held(device=candidate(unfit=Reason("from_too_low", "old")), urgency=Urgency.EMERGENCY)
     assert codes(found) == ["from_too_low"]
     assert found is not None and not found.unreached
 

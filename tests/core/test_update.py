@@ -46,7 +46,8 @@ def test_every_pair_moves_as_the_table_says_or_is_ignored_with_a_reason(state: U
         assert after == Ignored("not_offered" if state is S.PENDING else "repeated")
     else:
         assert isinstance(after, Update)
-        assert (after.state, after.state_at, after.attempt) == (target, 5.0, 2 if (state, kind) in ANEW else 1)
+        state_at = before.state_at if (state, kind) == (S.PENDING, F.UNANSWERED) else 5.0
+        assert (after.state, after.state_at, after.attempt) == (target, state_at, 2 if (state, kind) in ANEW else 1)
 
 
 def test_the_ladder_holds_every_state_of_an_offered_device_once() -> None:
@@ -237,6 +238,18 @@ def test_a_device_heard_during_its_recall_has_begun() -> None:
     assert (heard.state, heard.begun, heard.progress) == (S.RECALLING, True, 30)
     assert heard.deadline_at == recalling.deadline_at
     assert update.silence(heard) is F.SILENT
+
+
+def test_who_was_kept_from_an_offer_and_comes_back_is_waited_for_since_it_was_taken_in() -> None:
+    waits = make_update(S.PENDING)._replace(state_at=3.0)
+    kept = update.apply(waits, fact(F.UNANSWERED, code="battery"), NOW, 50.0)
+    assert isinstance(kept, Update)
+    assert (kept.state, kept.state_at, kept.code, update.silence(kept)) == (S.UNREACHED, 3.0, "battery", F.RETURN)
+    back = update.apply(kept, fact(F.RETURN), NOW, 60.0)
+    assert isinstance(back, Update)
+    assert (back.state, back.state_at, back.code, back.attempt) == (S.PENDING, 3.0, "", 1)
+    set_back = update.apply(kept, fact(F.RETURN), NOW, 2.0)
+    assert isinstance(set_back, Update) and set_back.state_at == 2.0
 
 
 def test_an_unreached_device_may_still_come_or_get_another_offer() -> None:

@@ -132,6 +132,7 @@ def test_work_is_wanted_while_its_stage_goes_on() -> None:
     assert is_wanted(rollout, replace(rollout, moved_at=9.0))
     assert not is_wanted(rollout, replace(rollout, version=rollout.version + 1))
     assert not is_wanted(rollout, replace(rollout, stage=1))
+    assert not is_wanted(rollout, replace(rollout, cohort_at=9.0))
     assert not is_wanted(rollout, replace(rollout, stages=(Stage(5, 5, hurried=True), Stage(5, 5))))
 
 

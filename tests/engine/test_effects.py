@@ -14,7 +14,7 @@ from orchestrator.engine.rollouts import effects
 from orchestrator.ports import DeliveryKind
 from orchestrator.wire.report import Hello, Kind
 from tests.support.builders import REST, make_plan
-from tests.support.factory import Plant, make_verifier
+from tests.support.factory import Plant, claims_of, make_verifier
 
 
 @pytest.mark.parametrize("effect", [Open(3), Prepare()])
@@ -87,3 +87,76 @@ async def test_who_was_given_up_and_came_back_is_recalled_once(it: Plant) -> Non
     await it.command(rollout, Command.ABORT)
     assert len(await it.parcels(rollout, DeliveryKind.CANCEL)) == 1
     assert await it.states(rollout) == {"pending": 1}
+
+
+async def refused(it: Plant, code: str) -> tuple[Rollout, bytes]:
+    """Return a rollout whose one device refused its trigger, and the trigger, which stays good: no mark was raised."""
+    await it.enrol(1)
+    rollout = await it.running(make_plan((REST,)))
+    [(_, trigger, _)] = await it.send()
+    await it.say(await it.updates(rollout), Kind.REFUSED, code=code, rel=1)
+    return rollout, trigger
+
+
+@pytest.mark.parametrize("command", [Command.HALT, Command.ABORT])
+@pytest.mark.parametrize(("code", "state"), [("low_battery", "postponed"), ("wrong_hardware", "refused")])
+async def test_who_refused_is_recalled_for_its_trigger_is_good(
+    it: Plant, command: Command, code: str, state: str
+) -> None:
+    rollout, trigger = await refused(it, code)
+    assert await it.states(rollout) == {state: 1}
+    await it.command(rollout, command)
+    [(_, recall, _)] = await it.send()
+    now, device = int(it.clock()), make_verifier("d000")
+    assert verifier.verify(trigger, device, now).kind == "install"
+    verdict = verifier.verify(recall, device, now)
+    assert verdict.kind == "recall"
+    with pytest.raises(verifier.Refused, match="stale_seq"):
+        verifier.verify(trigger, replace(device, components={"main": verdict.component}), now)
+    assert await it.states(rollout) == {state: 1}
+    await it.say(await it.updates(rollout), Kind.RECALLED, n=1)
+    assert await it.states(rollout) == {"recalled": 1}
+    await it.tallies_hold(rollout)
+
+
+@pytest.mark.parametrize("code", ["low_battery", "wrong_hardware"])
+async def test_who_refused_and_answers_its_recall_when_the_rollout_runs_again_is_offered_it_again(
+    it: Plant, code: str
+) -> None:
+    rollout, _ = await refused(it, code)
+    await it.command(rollout, Command.HALT)
+    await it.send()
+    await it.command(rollout, Command.RESUME)
+    await it.say(await it.updates(rollout), Kind.RECALLED, n=1)
+    assert await it.states(rollout) == {"pending": 1}
+
+
+async def test_who_waits_for_its_next_attempt_is_recalled_by_the_one_that_it_has_a_trigger_of(it: Plant) -> None:
+    rollout, _ = await refused(it, "low_battery")
+    await it.command(rollout, Command.PAUSE)
+    [update] = await it.updates(rollout)
+    it.clock.advance((update.deadline_at or 0.0) - it.clock())
+    it.hearing()
+    await it.recorder.judge_silence_once()
+    assert [(item.state.value, item.attempt) for item in await it.updates(rollout)] == [("pending", 2)]
+    await it.command(rollout, Command.HALT)
+    [(_, recall, _)] = await it.send()
+    claims = claims_of(recall)
+    assert (claims["act"], claims["att"]) == ("cancel", f"{update.id}.1")
+    await it.command(rollout, Command.ABORT)
+    assert len(await it.parcels(rollout, DeliveryKind.CANCEL)) == 1
+
+
+@pytest.mark.parametrize(("code", "waits"), [("low_battery", False), ("low_battery", True), ("wrong_hardware", False)])
+async def test_what_a_newer_rollout_takes_over_from_who_refused_is_recalled(it: Plant, code: str, waits: bool) -> None:
+    rollout, _ = await refused(it, code)
+    [update] = await it.updates(rollout)
+    if waits:
+        await it.command(rollout, Command.PAUSE)
+        it.clock.advance((update.deadline_at or 0.0) - it.clock())
+        it.hearing()
+        await it.recorder.judge_silence_once()
+    await it.running(make_plan((REST,), name="newer", release="radio-3.0.0"), rel=3)
+    assert await it.states(rollout) == {"superseded": 1}
+    sent = [claims_of(payload) for _, payload, _ in await it.send()]
+    assert [(item["act"], item["att"]) for item in sent if item["act"] == "cancel"] == [("cancel", f"{update.id}.1")]

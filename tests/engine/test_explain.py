@@ -11,10 +11,12 @@ import pytest
 from orchestrator.core.model import Phase, Rollout, UpdateState
 from orchestrator.core.pace.budget import Budget
 from orchestrator.core.pace.ceiling import Ceiling
+from orchestrator.core.pace.requirement import Requirements
 from orchestrator.core.pace.window import Freeze, Windows
 from orchestrator.core.rollout import TABLE, Command
 from orchestrator.core.trust.approval import Matter, Proposal, Vote
 from orchestrator.engine.insight import explain, views
+from orchestrator.engine.rollouts import quarantine
 from orchestrator.engine.rollouts.operations import NewDevice, create_release, enrol
 from orchestrator.errors import NotFoundError
 from orchestrator.wire.report import Hello, Kind
@@ -110,11 +112,11 @@ async def test_every_state_has_a_sentence(it: Plant, state: UpdateState) -> None
     assert view["state"] == state
     assert len(view["because"]) > 10
     assert "{" not in view["because"]
-    with_code = state in (S.REFUSED, S.POSTPONED, S.RETRYING, S.FAILED, S.ROLLED_BACK)
+    with_code = state in (S.UNREACHED, S.REFUSED, S.POSTPONED, S.RETRYING, S.FAILED, S.ROLLED_BACK)
     assert ("no_space" in view["because"]) is with_code
     await put(it, rollout, state, "")
     [view] = await why(it, "d000")
-    assert ("no reason given" in view["because"]) is with_code
+    assert ("no reason given" in view["because"]) is (with_code and state is not S.UNREACHED)
 
 
 async def test_a_device_is_explained_with_its_history(it: Plant) -> None:
@@ -290,6 +292,46 @@ async def test_every_state_says_what_it_waits_for(
     deadline_at = 99.0 if 99.0 in expected.values() else None
     await it.write(lambda tx: tx.save_updates([update._replace(state=state, deadline_at=deadline_at)]))
     assert await codes(it, "d000") == expected
+
+
+async def test_who_was_kept_from_the_release_is_told_what_keeps_it(it: Plant) -> None:
+    await it.enrol(1)
+    rollout = await it.running(make_plan((REST,), require=Requirements(battery_pct=50)))
+    await it.record(hellos=[Hello(1, "d000", "m1", "1.0.0", 1, bat=5)])
+    it.clock.advance(rollout.plan.deadlines.accept_s)
+    rollout = await it.advance(rollout)
+    [view] = await why(it, "d000")
+    assert (view["state"], view["because"]) == (
+        "unreached",
+        "it was not offered the release: it was held for too long (battery); it will be once nothing holds it",
+    )
+    assert [(item["code"], item["may_change_at"]) for item in view["reasons"]] == [
+        ("unreached", None),
+        ("inconclusive", None),
+        ("battery", None),
+    ]
+    assert view["reasons"][2]["text"] == "its battery is at 5 %, and must be at 50 %"
+
+
+async def test_who_left_an_offer_unanswered_is_told_so(it: Plant) -> None:
+    await it.enrol(1)
+    rollout = await it.running(make_plan((REST,)))
+    await it.send()
+    it.clock.advance(rollout.plan.deadlines.accept_s)
+    it.hearing()
+    await it.recorder.judge_silence_once()
+    [view] = await why(it, "d000")
+    assert view["because"].startswith("it did not answer before the accept deadline")
+    assert [item["code"] for item in view["reasons"]] == ["unreached"]
+
+
+async def test_a_quarantine_is_not_called_a_newer_rollout(it: Plant) -> None:
+    await it.enrol(11)
+    rollout = await it.running(make_plan((REST,), in_flight=10))
+    [waits] = await it.updates(rollout, S.PENDING)
+    await it.write(lambda tx: quarantine.enter(tx, [waits.device_id], "it smokes", it.clock(), actor="ann"))
+    [view] = await why(it, waits.device_id)
+    assert (view["state"], view["because"]) == ("superseded", "it came into quarantine, which closed its update")
 
 
 async def test_who_waits_for_an_offer_is_told_what_the_rollout_waits_for(it: Plant) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -29,8 +30,10 @@ class Stuck:
 
     kid = BEAT_KEY.kid
     away = True
+    asked = 0
 
     def sign(self, data: bytes) -> bytes:
+        self.asked += 1
         if self.away:
             raise UnavailableError("the token is away", code="token_away")
         return BEAT_KEY.sign(data)
@@ -43,10 +46,21 @@ def herald(it: Plant, *, mute: bool = False) -> Herald:
 
 def heard(it: Plant) -> Device:
     """Return a device after it heard the beat that lies retained."""
+    return after(it.bus.retained[topics.BEAT], it)
+
+
+async def asked(says: Herald, it: Plant) -> Device:
+    """Return a device after it asked for a beat."""
+    beat = await says.beat()
+    assert beat is not None
+    return after(beat, it)
+
+
+def after(beat: bytes, it: Plant) -> Device:
     device = make_verifier("d000")
     keys = {**device.keys, BEAT_KEY.kid: PublicKey(BEAT_KEY.kid, BEAT, BEAT_KEY.x, BEAT_KEY.y)}
     known = verifier.Device(device.id, (), device.model, device.iss, 1, keys, device.components, device.allowed_origins)
-    return take_beat(it.bus.retained[topics.BEAT], known, int(it.clock()))
+    return take_beat(beat, known, int(it.clock()))
 
 
 async def test_everything_is_said_once_per_link_and_before_the_beat_is_old(it: Plant) -> None:
@@ -129,20 +143,55 @@ async def test_keysets_are_not_said_again_and_again_while_no_beat_can_be_signed(
     assert [topic for topic, _, _ in it.bus.published] == ["ota/v1/keys/2", topics.BEAT]
 
 
-async def test_the_beat_that_lies_at_the_broker_is_at_hand_as_long_as_it_is_good(it: Plant) -> None:
+async def test_who_asks_gets_a_beat_whether_the_broker_is_there_or_not(it: Plant) -> None:
     says = herald(it)
-    assert says.beat() is None
-    await says.say_if_due()
-    assert says.beat() == it.bus.retained[topics.BEAT]
-    it.clock.advance(999)
-    assert says.beat() is not None
+    it.bus.go_down()
+    for _ in range(2):
+        first = await asked(says, it)
+        assert (first.floor, first.beat_iat) == (1, int(it.clock()))
+        it.clock.advance(59)
+        assert await asked(says, it) == first
+        it.clock.advance(1)
+    it.clock.advance(-5000)
+    assert (await asked(says, it)).beat_iat == int(it.clock())
+    assert it.bus.published == []
+    assert await herald(it, mute=True).beat() is None
+
+
+async def test_many_who_ask_at_once_cost_one_signature(it: Plant) -> None:
+    signer = Stuck()
+    signer.away = False
+    says = Herald(it.store, it.bus, SETTINGS, lambda: Keys(1, signer), it.clock)
+    beats = await asyncio.gather(*(says.beat() for _ in range(5)))
+    assert (len(set(beats)), signer.asked) == (1, 1)
+
+
+async def test_who_asks_after_a_new_keyset_gets_a_beat_of_its_epoch(it: Plant) -> None:
+    keys = Keys(1, BEAT_KEY)
+    says = Herald(it.store, it.bus, SETTINGS, lambda: keys, it.clock)
+    first = await says.beat()
+    keys = Keys(2, BEAT_KEY)
+    second = await says.beat()
+    keys = Keys(2, None)
+    assert await says.beat() is None
+    assert None is not first != second is not None
+
+
+async def test_a_signer_that_is_away_is_not_asked_for_each_who_asks(it: Plant) -> None:
+    signer = Stuck()
+    says = Herald(it.store, it.bus, SETTINGS, lambda: Keys(1, signer), it.clock)
+    results = await asyncio.gather(*(says.beat() for _ in range(5)), return_exceptions=True)
+    assert [type(each) for each in results] == [UnavailableError, *[type(None)] * 4]
+    signer.away = False
+    it.clock.advance(4)
+    assert await says.beat() is None
     it.clock.advance(1)
-    assert says.beat() is None
-    it.clock.advance(-2000)
-    assert says.beat() is None
-    mute = herald(it, mute=True)
-    await mute.say_if_due()
-    assert mute.beat() is None
+    assert await says.beat() is not None
+    signer.away = True
+    it.clock.advance(60)
+    with pytest.raises(UnavailableError):
+        await says.beat()
+    assert (await says.beat(), signer.asked) == (None, 3)
 
 
 async def test_while_devices_move_beats_come_often(it: Plant) -> None:
@@ -167,10 +216,10 @@ async def test_while_devices_move_beats_come_often(it: Plant) -> None:
     move = await it.running(make_plan((REST,), (0.9,), name="move", release="move-1"))
     assert (await it.states(move)).total() == 1
     assert await said(0)
-    first = says.beat()
+    first = it.bus.retained[topics.BEAT]
     assert not await said(9)
     assert await said(1)
-    assert says.beat() == it.bus.retained[topics.BEAT] != first
+    assert it.bus.retained[topics.BEAT] != first
     await it.confirm(await it.updates(move))
     assert not await said(10)
     await it.confirm(await it.updates(firmware))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -11,21 +12,23 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from orchestrator.core.model import Delivery, Phase, Plan, Rollout, UpdateState, Urgency
+from orchestrator.core.model import Delivery, Phase, Plan, Rollout, Update, UpdateState, Urgency
 from orchestrator.core.pace import hold, ramp
 from orchestrator.core.pace.hold import Candidate, Hold
-from orchestrator.core.pace.requirement import Consent, ConsentRule, Requirements
+from orchestrator.core.pace.requirement import Consent, ConsentRule, Requirements, Unknown
 from orchestrator.core.pace.window import Window, Windows
 from orchestrator.core.rollout import Command
+from orchestrator.core.targeting.cohort import rank
 from orchestrator.core.targeting.facts import Change
 from orchestrator.core.trust.roles import SHARED, Caller
 from orchestrator.engine.insight import explain
 from orchestrator.engine.offers import holds
+from orchestrator.engine.reports import recording
 from orchestrator.engine.rollouts import editing
 from orchestrator.engine.rollouts.editing import Wanted
 from orchestrator.engine.targeting import facts
 from orchestrator.engine.trust.approvals import Rules, Wish
-from orchestrator.ports import DeliveryState
+from orchestrator.ports import DeliveryState, Tx
 from orchestrator.wire.report import Hello, Kind, OwnFacts
 from tests.support.builders import REST, make_plan
 from tests.support.factory import Plant, claims_of
@@ -259,6 +262,133 @@ async def test_who_is_kept_from_it_and_goes_on_asking_holds_up_nobody(it: Plant)
     assert await it.states(rollout) == kept
     await it.record(hellos=[hello("d000", agreed=True)])
     assert await it.states(rollout) == Counter(offered=1, pending=1)
+
+
+async def staged(it: Plant, require: Requirements, *said: Hello) -> tuple[Rollout, list[str]]:
+    """Start a rollout of two stages whose devices met what it requires; returns the devices of the first stage."""
+    await it.enrol(20)
+    rollout = await it.create(make_plan((6, REST), (0.9,), require=require))
+    await it.record(hellos=said)
+    await it.command(rollout, Command.START)
+    it.clock.advance(it.settings.grace_s)
+    key = await it.store.read(lambda tx: tx.secret(rollout.id))
+    return rollout, sorted((item.dev for item in said), key=lambda name: rank(key, name))[:6]
+
+
+async def test_a_device_that_boots_every_hour_does_not_hold_its_stage_for_ever(it: Plant) -> None:
+    ready = [hello(f"d{at:03}", uptime=90_000) for at in range(20)]
+    rollout, [one, *others] = await staged(it, Requirements(uptime_s=7200.0), *ready)
+    await it.record(hellos=[hello(one, uptime=1)])
+    await it.advance(rollout)
+    assert await offered(it, rollout) == set(others)
+    await it.confirm(await it.updates(rollout, S.OFFERED))
+    for hour in range(1, 26):
+        it.clock.advance(3600.0)
+        it.hearing()
+        await it.record(hellos=[hello(one, uptime=1)])
+        assert (await it.advance(rollout)).stage == (hour >= 24)
+
+
+async def test_who_is_up_for_long_enough_after_all_comes_back_by_itself(it: Plant) -> None:
+    await it.enrol(1)
+    rollout = await it.running(make_plan((REST,), max_unreached=1.0, require=Requirements(uptime_s=7200.0)))
+    it.clock.advance(86_400.0 - 10.0)
+    await it.record(hellos=[hello(uptime=1)])
+    it.clock.advance(10.0)
+    await it.write(lambda tx: holds.free(tx, rollout, 1, it.clock()))
+    [kept] = await it.updates(rollout, S.UNREACHED)
+    assert (kept.code, kept.deadline_at) == ("uptime", it.clock() - 10.0 + 7199.0)
+    it.clock.advance(3600.0)
+    await it.record(hellos=[hello(uptime=1)])  # it boots once more
+    await it.poll("d000")
+    [kept] = await it.updates(rollout, S.UNREACHED)
+    assert [item["may_change_at"] for item in await why(it) if item["code"] == "uptime"] == [it.clock() + 7199.0]
+    it.clock.advance(7199.0)
+    it.hearing()
+    assert await it.recorder.judge_silence_once() == 1
+    await it.advance(rollout)
+    assert await offered(it, rollout) == {"d000"}
+    await it.tallies_hold(rollout)
+
+
+async def test_two_devices_that_take_turns_do_not_hold_their_stage(it: Plant) -> None:
+    ready = [hello(f"d{at:03}", bat=90) for at in range(20)]
+    rollout, [one, two, *_] = await staged(it, Requirements(battery_pct=50), *ready)
+    await it.record(hellos=[hello(one, bat=5)])
+    await it.advance(rollout)
+    await it.send()
+    await it.confirm([item for item in await it.updates(rollout, S.OFFERED) if item.device_id != two])
+    it.clock.advance(43_200.0)
+    it.hearing()
+    refuser = next(item for item in await it.updates(rollout) if item.device_id == two)
+    await it.say([refuser], Kind.REFUSED, code="low_battery", rel=1, facts=OwnFacts(bat=5))
+    it.clock.advance(600.0)
+    await it.recorder.judge_silence_once()
+    await it.advance(rollout)
+    assert await it.states(rollout) == Counter(confirmed=4, pending=2)
+    for _ in range(3):  # half a day each: one is unreached, the other is still waited for
+        it.clock.advance(43_200.0)
+        it.hearing()
+        await it.advance(rollout)
+        for item in await it.updates(rollout, S.UNREACHED):
+            await it.record(hellos=[hello(item.device_id, bat=90)])
+            await it.record(hellos=[hello(item.device_id, bat=5)])
+        rollout = await it.advance(rollout)
+    assert rollout.stage == 1
+    assert len(await it.parcels(rollout)) == 4 + 1
+
+
+async def test_who_was_kept_from_it_waits_for_its_night_without_being_waited_for(it: Plant) -> None:
+    await settle_in(it, a=BERLIN)
+    plan = make_plan((REST,), max_unreached=1.0, windows=NIGHT, require=Requirements(battery_pct=50))
+    rollout = await begun_at(it, plan, local(BERLIN, 2027, 6, 1, 2))
+    it.clock.advance(86_400.0)
+    await it.write(lambda tx: holds.free(tx, rollout, 1, it.clock()))
+    it.clock.at = local(BERLIN, 2027, 6, 2, 12)
+    await it.record(hellos=[hello(bat=90)])
+    [kept] = await it.updates(rollout, S.UNREACHED)
+    assert kept.deadline_at == local(BERLIN, 2027, 6, 3, 2)
+    await it.record(hellos=[hello(bat=5)])
+    [kept] = await it.updates(rollout, S.UNREACHED)
+    assert kept.deadline_at is None
+    await it.record(hellos=[hello(bat=90)])
+    it.clock.at = local(BERLIN, 2027, 6, 3, 2)
+    it.hearing()
+    await it.recorder.judge_silence_once()
+    await it.advance(rollout)
+    assert await offered(it, rollout) == {"d000"}
+
+
+async def test_who_was_offered_it_too_often_is_not_called_back(it: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recording, "MOST_OFFERS", 1)
+    await it.enrol(1)
+    rollout = await it.running(make_plan((REST,), require=Requirements(uptime_s=7200.0, unknown=Unknown.ALLOW)))
+    await it.send()
+    it.clock.advance(86_400.0)
+    it.hearing()
+    await it.recorder.judge_silence_once()
+    await it.record(hellos=[hello(uptime=1)])
+    [kept] = await it.updates(rollout, S.UNREACHED)
+    assert kept.deadline_at is None
+
+
+async def test_devices_that_come_back_together_are_judged_together(it: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    await it.enrol(5)
+    rollout = await it.running(make_plan((REST,), require=Requirements(battery_pct=50)))
+    it.clock.advance(86_400.0)
+    await it.advance(rollout)
+    assert await it.states(rollout) == Counter(unreached=5)
+    sizes: list[int] = []
+    judge = holds.judge
+
+    def watched(tx: Tx, rollout: Rollout, waiting: Sequence[Update], now: float) -> dict[int, Hold]:
+        sizes.append(len(waiting))
+        return judge(tx, rollout, waiting, now)
+
+    monkeypatch.setattr(holds, "judge", watched)
+    await it.record(hellos=[hello(f"d{at:03}", bat=90 if at < 2 else 5) for at in range(5)])
+    assert sizes == [5]
+    assert await it.states(rollout) == Counter(pending=2, unreached=3)
 
 
 async def test_a_device_that_refuses_for_now_is_held_until_it_says_better(it: Plant) -> None:

@@ -96,3 +96,21 @@ async def test_without_room_it_is_tried_again_later(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
     with pytest.raises(UnavailableError, match="make room in the temporary folder"):
         await import_image(tmp_path, LARGE, "esp32")
+
+
+@pytest.mark.parametrize(
+    ("data", "declared", "word"),
+    [
+        (forge.signed(forge.esp8266()), "esp8266", "esp8266"),
+        (forge.signed(forge.esp8266(), legacy=True), "esp8266-legacy", "esp8266-legacy"),
+        (forge.signed(forge.esp8266()), "raw", "esp8266"),
+        (forge.signed(forge.esp8266(), word=260), "raw", ""),
+        (forge.esp8266(), "esp8266", ""),
+        (forge.swu(), "swu", "swupdate"),
+        (forge.raucb(), "raw", "rauc"),
+        (forge.mcuboot(), "mcuboot", "mcuboot"),
+        (b"anything", "raw", ""),
+    ],
+)
+async def test_the_signature_of_an_image_is_kept(tmp_path: Path, data: bytes, declared: str, word: str) -> None:
+    assert (await import_image(tmp_path, data, declared)).signature == word

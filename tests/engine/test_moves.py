@@ -84,6 +84,13 @@ async def go(it: Plant, rollout: Rollout, *kinds: Kind, **changes: Any) -> None:
         await it.say(await it.updates(rollout), kind, number, **changes)
 
 
+async def fall_silent(it: Plant, *rollouts: Rollout) -> None:
+    """Let the deadlines of all updates of these rollouts pass."""
+    found = [item for rollout in rollouts for item in await it.updates(rollout)]
+    it.clock.advance(max(item.deadline_at or 0.0 for item in found) - it.clock())
+    await it.store.transact(Lane.REPORTS, lambda tx: record_silence(tx, it.clock(), 100))
+
+
 async def test_a_move_takes_devices_by_what_they_say_of_their_endpoints(it: Plant) -> None:
     await it.enrol(5)
     await greet(it, 0, "d000", "d001", rel=40)  # their firmware is far above the counter of the document
@@ -178,6 +185,66 @@ async def test_a_device_does_one_thing_at_a_time_and_both_in_the_end(it: Plant) 
     await it.confirm(await it.updates(move))
     assert (await it.states(spring), await it.states(move)) == (Counter(confirmed=2), Counter(confirmed=2))
     assert await has(it) == (2, "", 1)
+
+
+_BEFORE: list[tuple[tuple[tuple[Kind, str], ...], UpdateState]] = [
+    ((), S.UNREACHED),
+    (((Kind.REFUSED, "low_battery"),), S.POSTPONED),
+    (((Kind.REFUSED, "wrong_hardware"),), S.REFUSED),
+    (((Kind.ACCEPTED, ""), (Kind.FAILED, "link_lost")), S.RETRYING),
+]
+
+
+@pytest.mark.parametrize(("said", "state"), _BEFORE)
+async def test_a_late_report_counts_while_the_other_kind_is_under_way(
+    it: Plant, said: tuple[tuple[Kind, str], ...], state: UpdateState
+) -> None:
+    """Its trigger was good all the time: that the device is busy with the other kind makes its word no less true."""
+    await movable(it, 2)
+    spring = await it.running(FIRMWARE)
+    await it.send()
+    for number, (kind, code) in enumerate(said):
+        await go(it, spring, kind, code=code, rel=1, boot=f"b{number}")
+    if not said:
+        await fall_silent(it, spring)
+    assert await it.states(spring) == Counter({state: 2})
+    move = await moving(it)
+    assert await it.states(move) == Counter(offered=2)
+    await go(it, spring, Kind.ACCEPTED, Kind.DOWNLOADED, Kind.INSTALLED, rel=1, boot="b9")
+    assert (await it.states(spring), await it.states(move)) == (Counter(installed=2), Counter(offered=2))
+    await fall_silent(it, spring, move)
+    assert (await it.states(spring), await it.states(move)) == (Counter(lost=2), Counter(unreached=2))
+    for rollout in (spring, move):
+        await it.tallies_hold(rollout)
+
+
+async def test_a_late_report_of_who_said_hello_first_counts_while_the_other_kind_is_under_way(it: Plant) -> None:
+    """The hello made it pending again, and it waits there until the move is over."""
+    names = await movable(it, 2)
+    spring = await it.running(FIRMWARE)
+    await it.send()
+    await fall_silent(it, spring)
+    move = await moving(it)
+    await greet(it, 0, *names)
+    assert (await it.states(spring), await it.states(move)) == (Counter(pending=2), Counter(offered=2))
+    await go(it, spring, Kind.ACCEPTED, Kind.DOWNLOADED, Kind.INSTALLED, rel=1, boot="b9")
+    assert (await it.states(spring), await it.states(move)) == (Counter(installed=2), Counter(offered=2))
+    await it.tallies_hold(spring)
+
+
+async def test_a_device_that_is_busy_with_both_kinds_is_free_when_both_are_over(it: Plant) -> None:
+    await movable(it, 1)
+    spring = await it.running(FIRMWARE)
+    await it.send()
+    await fall_silent(it, spring)
+    move = await moving(it)
+    await go(it, spring, Kind.INSTALLED)
+    again = await moving(it, replace(MOVE, name="move-again", release="move-2"), rel=2)
+    assert await it.states(move) == Counter(superseded=1)
+    assert await it.states(again) == Counter(pending=1)
+    await it.confirm(await it.updates(spring))
+    await it.advance(again)
+    assert (await it.states(spring), await it.states(again)) == (Counter(confirmed=1), Counter(offered=1))
 
 
 async def test_a_newer_move_takes_nothing_from_a_firmware_rollout_nor_the_other_way_round(it: Plant) -> None:

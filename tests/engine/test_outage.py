@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from orchestrator.core.judging.outside import Outage
 from orchestrator.core.model import Phase, Rollout, Update, UpdateState
+from orchestrator.core.rollout import Command
 from orchestrator.engine.reports.outage import LONGEST_S, WINDOW_S, Loss
 from orchestrator.engine.reports.recording import Batch, record
 from orchestrator.ports import Lane
@@ -120,6 +121,23 @@ async def test_it_holds_offers_and_silence_and_then_everybody_gets_the_time_back
     it.clock.advance(3600.0)
     assert await silence(it) > 0
     assert (await it.states(rollout))["expired"] == 10
+
+
+async def test_devices_of_a_rollout_that_is_over_get_the_time_back_too(it: Plant) -> None:
+    rollout, updates = await flying(it)
+    await it.say(updates, Kind.ACCEPTED)
+    await it.say(updates, Kind.DOWNLOADED, 1)
+    await it.say(updates, Kind.INSTALLED, 2)
+    await it.command(rollout, Command.ABORT)
+    others = await bystanders(it, 40)
+    await connection(it, others, online=False)
+    it.clock.advance(7200.0)
+    await connection(it, others, online=True)
+    assert await outage(it) is None
+    assert await silence(it) == 0
+    it.clock.advance(3600.0)
+    assert await silence(it) > 0
+    assert await it.states(rollout) == {"lost": 10}
 
 
 async def test_what_devices_say_in_an_outage_still_halts(it: Plant) -> None:

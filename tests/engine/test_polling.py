@@ -50,7 +50,9 @@ async def test_a_poll_only_trigger_is_handed_over_and_never_published(it: Plant)
     assert await it.send() == []
     answer = await it.poll("d000")
     [mine, other] = sorted(await it.parcels(rollout), key=lambda item: item.device_id)
-    assert (answer, mine.state, other.state) == (Answer(token=mine.token), D.SENT, D.SEALED)
+    assert (answer.token, mine.state, other.state) == (mine.token, D.SENT, D.SEALED)
+    assert answer.brings is not None
+    assert (answer.brings.update.id, answer.brings.model, answer.brings.recall) == (mine.update_id, "m1", False)
     verdict = verifier.verify(answer.token.encode(), make_verifier("d000"), int(it.clock()))
     assert verdict.kind == "install"
     it.store.transactions = 0
@@ -145,7 +147,10 @@ async def test_a_device_that_began_with_an_expired_trigger_goes_on_without_anoth
     await it.poll("d000")
     await it.say(await it.updates(rollout), Kind.ACCEPTED)
     it.clock.advance(101)
-    assert await it.poll("d000") == Answer()
+    answer = await it.poll("d000")
+    assert answer == Answer(brings=answer.brings)
+    assert answer.brings is not None
+    assert answer.brings.update.device_id == "d000"
     assert len(await it.parcels(rollout)) == 1
 
 

@@ -10,12 +10,13 @@ from orchestrator.core.model import Phase, Rollout, Update, UpdateState
 from orchestrator.core.rollout import Command
 from orchestrator.core.targeting.facts import Change
 from orchestrator.engine.insight.explain import explain_rollout
-from orchestrator.engine.rollouts.pruning import PIECE, Pruner
+from orchestrator.engine.reports.jumps import Jumps
+from orchestrator.engine.rollouts.pruning import CALM_S, PIECE, Pruner
 from orchestrator.engine.targeting import facts
 from orchestrator.ports import Tx
 from orchestrator.wire.report import Hello, Kind
 from tests.support.builders import REST, make_plan
-from tests.support.clock import running, until
+from tests.support.clock import Clock, running, until
 from tests.support.factory import Plant, make_report
 
 S = UpdateState
@@ -24,7 +25,7 @@ KEEP_S = 90 * DAY_S
 
 
 def pruner(it: Plant) -> Pruner:
-    return Pruner(it.store, KEEP_S, it.clock)
+    return Pruner(it.store, KEEP_S, it.clock, lambda: CALM_S)
 
 
 async def done(it: Plant, name: str = "spring", rel: int = 2) -> tuple[Rollout, list[Update]]:
@@ -112,6 +113,23 @@ async def test_who_may_still_act_stays(it: Plant) -> None:
     it.clock.advance(it.settings.grace_s)
     await it.recorder.judge_silence_once()
     assert await pruner(it).prune() == 4 - len(await last_ones(it, rollout))
+
+
+async def test_a_clock_that_is_ahead_for_a_while_makes_nothing_old(it: Plant) -> None:
+    await it.enrol(3)
+    _, updates = await done(it)
+    ticks = Clock(5.0)
+    jumps = Jumps(it.store, it.clock, ticks)
+    pruner = Pruner(it.store, KEEP_S, it.clock, jumps.calm_s)
+    it.clock.advance(400 * DAY_S)
+    assert await pruner.prune() == 0
+    for clock in (it.clock, ticks):
+        clock.advance(CALM_S - 1.0)
+    assert await pruner.prune() == 0
+    for clock in (it.clock, ticks):
+        clock.advance(1.0)
+    assert await pruner.prune() > 0, "that is the time now"
+    assert len(updates) == 3
 
 
 async def test_a_live_rollout_keeps_everything(it: Plant) -> None:

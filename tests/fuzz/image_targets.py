@@ -8,7 +8,7 @@ Rules:
 from __future__ import annotations
 
 from orchestrator.errors import PayloadError
-from orchestrator.images import FORMATS, HEAD_BYTES, RAW, read_partitions, recognise
+from orchestrator.images import FORMATS, HEAD_BYTES, RAW, SIGNATURES, read_partitions, recognise
 from orchestrator.images.findings import MAX_FACTS, MAX_TEXT
 from tests.fuzz.target import Target
 from tests.images import forge
@@ -24,6 +24,7 @@ def image_targets() -> list[Target]:
         "esp32 image": (forge.esp32(), forge.bootloader(), forge.esp32() + b"s" * 512),
         "secure boot image": (sealed,),
         "esp8266 image": (forge.esp8266(), forge.signed(forge.esp8266())),
+        "signed image": (forge.esp32() + forge.signed(b"")[:-4].ljust(512, b"\0"), forge.signed(forge.rp2040())),
         "compressed image": (forge.compressed(forge.esp8266()), forge.signed(forge.compressed(forge.esp8266()))),
         "pico image": (forge.rp2040(), forge.rp2350()),
         "uf2": (forge.uf2(),),
@@ -42,9 +43,11 @@ _TABLE = b"# a table\nnvs, data, nvs, 0x9000, 20K,\notadata, data, ota, , 8K\na,
 
 
 def _inspect(data: bytes) -> object:
-    findings = forge.found(data)
+    findings = forge.found(data, forge.rsa_key(2048).public_key())
     assert findings.format in (RAW, *FORMATS)
     assert recognise(data[:HEAD_BYTES]) in (None, *FORMATS)
+    assert findings.signature in ("", *SIGNATURES)
+    assert findings.signature or not findings.verified
     assert len(findings.facts) <= MAX_FACTS
     assert len(findings.faults) <= MAX_FACTS
     assert all(len(text) <= MAX_TEXT for _, text in findings.facts)

@@ -18,6 +18,7 @@ from orchestrator.core.trust.audit import Checkpoint
 from orchestrator.errors import PayloadError, RequestError, TrustError
 from orchestrator.verifier import ARTIFACT, BEAT, COSIGN, KEYS, TRIGGER, Refused, check_url, load_keyset
 from orchestrator.verifier.fields import read_claims
+from orchestrator.web.dialects.ddi_feedback import decode_feedback, installed_in, version_in
 from orchestrator.wire import checkpoint, report, topics
 from orchestrator.wire.endpoints import decode_endpoints
 from tests.fuzz.messages import DEVICE, hear_beat, take_bundle, take_keys
@@ -54,6 +55,20 @@ MOVE = kit.compact(
 )
 
 
+FEEDBACK = kit.compact(
+    {
+        "id": 7,
+        "time": "20261121T181000",
+        "status": {
+            "result": {"progress": {"cnt": 0, "of": 1, "percentage": 3}, "finished": "none"},
+            "execution": "proceeding",
+            "details": ["All Chunks Installed.", "x"],
+        },
+    }
+)
+ATTRIBUTES = kit.compact({"mode": None, "data": {"version": "1.0", "board": "b"}})
+
+
 def make_checkpoint(n: int = 7) -> bytes:
     """Return a checkpoint of the entry `n`."""
     signed = checkpoint.signing_input("audit-1", Checkpoint(n, "ab" * 32, 1_900_000_000.5, 1200))
@@ -68,6 +83,9 @@ def _messages() -> list[Target]:
         Target("keys document", load_keyset, (Refused,), _vectors("document"), 40, 10_000),
         Target("keyset draft", keysets.parse_draft, (RequestError, TrustError), _drafts(), 20, 10_000),
         Target("checkpoint", checkpoint.read, (PayloadError,), (make_checkpoint(),), 60),
+        Target("ddi feedback", decode_feedback, (PayloadError,), (FEEDBACK, FEEDBACK.replace(b'"none"', b"null")), 60),
+        Target("ddi attributes", partial(version_in, attribute="version"), (PayloadError,), (ATTRIBUTES,), 40),
+        Target("ddi installation", installed_in, (PayloadError,), (b'{"name":"a","version":"1.0"}',), 20),
         Target("endpoints", partial(decode_endpoints, deployment="my-fleet"), (PayloadError,), (MOVE,), 60, 8192),
     ]
 

@@ -14,7 +14,7 @@ from typing import Any
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
 
-from orchestrator.images import Findings, inspect
+from orchestrator.images import Findings, ImageKey, inspect
 
 SETTINGS = """
 software = {
@@ -38,12 +38,12 @@ sha256=00
 """
 
 
-def found(data: bytes, key: rsa.RSAPublicKey | None = None) -> Findings:
+def found(data: bytes, key: ImageKey | None = None) -> Findings:
     """Return what is found in bytes."""
     return inspect(io.BytesIO(data), key=key)
 
 
-def faults(data: bytes, key: rsa.RSAPublicKey | None = None) -> list[str]:
+def faults(data: bytes, key: ImageKey | None = None) -> list[str]:
     """Return the codes of the faults."""
     return [fault.code for fault in found(data, key).faults]
 
@@ -53,7 +53,7 @@ def warnings(data: bytes) -> list[str]:
     return [fault.code for fault in found(data).warnings]
 
 
-def facts(data: bytes, key: rsa.RSAPublicKey | None = None) -> dict[str, str]:
+def facts(data: bytes, key: ImageKey | None = None) -> dict[str, str]:
     """Return the facts by name."""
     return dict(found(data, key).facts)
 

@@ -146,10 +146,11 @@ def test_unpacking_ends_where_no_device_holds_more(monkeypatch: pytest.MonkeyPat
     assert faults(compressed(esp8266() + bytes(3 << 20))) == ["gzip_too_large"]
 
 
-def test_only_an_rsa_key_is_a_key() -> None:
+def test_only_a_key_that_devices_know_is_a_key() -> None:
     form = (Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    assert load_key(PUBLIC.public_bytes(*form)).public_numbers() == PUBLIC.public_numbers()
-    other = ec.derive_private_key(7, ec.SECP256R1()).public_key().public_bytes(*form)
-    for pem in (other, b"", b"-----BEGIN PUBLIC KEY-----\nAA==\n-----END PUBLIC KEY-----\n"):
+    assert load_key(PUBLIC.public_bytes(*form)) == PUBLIC
+    long = ec.derive_private_key(7, ec.SECP521R1()).public_key().public_bytes(*form)
+    weak = rsa_key(1024).public_key().public_bytes(*form)
+    for pem in (long, weak, b"", b"-----BEGIN PUBLIC KEY-----\nAA==\n-----END PUBLIC KEY-----\n"):
         with pytest.raises(RequestError):
             load_key(pem)

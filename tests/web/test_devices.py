@@ -47,9 +47,13 @@ async def test_every_route_needs_a_device_token(web: Site) -> None:
         assert (await web.http.head("/v1/dl/x", headers=headers)).status_code == 401
 
 
-async def test_the_present_beat_is_handed_out(tmp_path: Path) -> None:
+async def test_a_fresh_beat_is_handed_out(tmp_path: Path) -> None:
     beats: list[bytes | None] = [None]
-    async with site(tmp_path, beat=lambda: beats[0]) as web:
+
+    async def fresh() -> bytes | None:
+        return beats[0]
+
+    async with site(tmp_path, beat=fresh) as web:
         await web.enrol("d1")
         assert problem(await web.as_device("d1", "GET", BEAT)) == (503, "unavailable")
         beats[0] = b"a.b.c"
@@ -247,6 +251,8 @@ async def test_what_lies_in_a_bucket_is_a_redirect_to_a_presigned_url(bucket_web
     with capture_logs() as logs:
         answer = await web.as_device("d1", "GET", f"/v1/dl/{imported.json()['sha256']}")
     assert (answer.status_code, answer.headers["cache-control"]) == (302, "no-store")
+    head = await web.as_device("d1", "HEAD", f"/v1/dl/{imported.json()['sha256']}")
+    assert (head.status_code, head.headers["content-length"], head.content) == (200, str(len(IMAGE)), b"")
     location = answer.headers["location"]
     assert web.tokens["d1"] not in location
     assert "X-Amz-Signature=" in location
@@ -269,3 +275,22 @@ async def test_no_token_is_ever_logged(web: Site, capsys: pytest.CaptureFixture[
     printed = f"{logs} {capsys.readouterr()}"
     assert web.tokens["d1"] not in printed
     assert "operator-token-of-the-test" not in printed
+
+
+async def test_a_device_that_hangs_up_in_its_words_is_no_fault_of_ours(web: Site) -> None:
+    await web.enrol("d1")
+    said: list[Any] = []
+    heard = [{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}]
+
+    async def receive() -> Any:
+        return heard.pop(0)
+
+    async def send(message: Any) -> None:
+        said.append(message)
+
+    headers = [(b"authorization", f"Bearer {web.tokens['d1']}".encode())]
+    scope = {"type": "http", "http_version": "1.1", "method": "POST", "path": REPORT, "headers": headers}
+    with capture_logs() as logs:
+        await web.app(scope | {"query_string": b"", "scheme": "http", "client": ("127.0.0.1", 1)}, receive, send)
+    assert said[0]["status"] == 400
+    assert logs == []

@@ -22,6 +22,16 @@ ROUTES: dict[str, Act | str] = {
     "POST /api/v1/report": DEVICE,
     "POST /api/v1/hello": DEVICE,
     "GET /v1/dl/{sha256}": DEVICE,
+    "GET /{tenant}/controller/v1/{device}": DEVICE,
+    "PUT /{tenant}/controller/v1/{device}/configData": DEVICE,
+    "GET /{tenant}/controller/v1/{device}/deploymentBase/{id}": DEVICE,
+    "POST /{tenant}/controller/v1/{device}/deploymentBase/{id}/feedback": DEVICE,
+    "GET /{tenant}/controller/v1/{device}/cancelAction/{id}": DEVICE,
+    "POST /{tenant}/controller/v1/{device}/cancelAction/{id}/feedback": DEVICE,
+    "GET /{tenant}/controller/v1/{device}/installedBase/{id}": DEVICE,
+    "PUT /{tenant}/controller/v1/{device}/installedBase": DEVICE,
+    "GET /{tenant}/controller/v1/{device}/softwaremodules/{id}/artifacts/{file}": DEVICE,
+    "GET /{tenant}/controller/v1/{device}/softwaremodules/{id}/artifacts/{file}.MD5SUM": DEVICE,
     "GET /api/v1/status": A.READ,
     "POST /api/v1/artifacts": A.IMPORT,
     "GET /api/v1/artifacts": A.READ,
@@ -72,6 +82,10 @@ NAMES = {
     "name": "spring",
     "token_id": "0a",
     "sha256": "A" * 43,
+    "tenant": "DEFAULT",
+    "device": "d1",
+    "id": "1",
+    "file": "a.swu",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -10,7 +11,7 @@ from contextlib import asynccontextmanager, suppress
 import httpx2
 import pytest
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
@@ -19,16 +20,21 @@ from orchestrator.errors import UnavailableError
 from orchestrator.web import server as server_module
 from orchestrator.web.server import STOP_WITHIN_S, HttpServer
 
+LARGE = 16 << 20  # more than the kernel holds for both ends
+SMALL = 40_000  # less than asyncio holds before it would say so
 HALF = b"GET /quick HTTP/1.1\r\nHost: x\r\n"
+BEGUN = b"POST /said HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhe"
 
 
 class House:
-    """An application with one quick and one endless answer."""
+    """An application with one quick, one endless and one large answer, and one that gives back what was sent."""
 
     def __init__(self) -> None:
         self.entered = asyncio.Event()
         self.leave = asyncio.Event()
-        self.app = Starlette(routes=[Route("/quick", self.quick), Route("/slow", self.slow)])
+        said = Route("/said", self.said, methods=["POST"])
+        large = Route("/large", self.large)
+        self.app = Starlette(routes=[Route("/quick", self.quick), Route("/slow", self.slow), said, large])
 
     async def quick(self, _: Request) -> Response:
         return PlainTextResponse("quick")
@@ -38,10 +44,23 @@ class House:
         await self.leave.wait()
         return PlainTextResponse("slow")
 
+    async def large(self, request: Request) -> Response:
+        self.entered.set()
+        return Response(bytes(int(request.query_params.get("size", LARGE))))
+
+    async def said(self, request: Request) -> Response:
+        with suppress(ClientDisconnect):
+            return PlainTextResponse(await request.body())
+        return Response()
+
 
 @asynccontextmanager
-async def served(house: House, *, port: int = 0, most: int = 100) -> AsyncIterator[tuple[str, asyncio.Task[None]]]:
+async def served(
+    house: House, *, port: int = 0, most: int = 100, kernel_holds: int = 0
+) -> AsyncIterator[tuple[str, asyncio.Task[None]]]:
     server = HttpServer(house.app, HOST, port, most)
+    if kernel_holds:
+        server._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, kernel_holds)
     task = asyncio.create_task(server.run())
     while not server._server.started:
         await asyncio.sleep(0.001)
@@ -133,11 +152,12 @@ async def test_beyond_the_most_connections_callers_get_503() -> None:
         assert (await asking).status_code == 200
 
 
-async def test_who_only_holds_connections_keeps_nobody_out() -> None:
+@pytest.mark.parametrize("said", [b"GET /quick HTTP/1.1\r\n", BEGUN])
+async def test_who_only_holds_connections_keeps_nobody_out(said: bytes) -> None:
     async with served(House(), most=3) as (origin, _), client() as http:
         port = int(origin.rpartition(":")[2])
         held = [await asyncio.open_connection(HOST, port) for _ in range(3)]
-        held[0][1].write(b"GET /quick HTTP/1.1\r\n")
+        held[0][1].write(said)
         assert (await http.get(f"{origin}/quick")).status_code == 200
         ended = [asyncio.create_task(reader.read()) for reader, _ in held]
         done, _ = await asyncio.wait(ended, timeout=10, return_when=asyncio.FIRST_COMPLETED)
@@ -145,6 +165,17 @@ async def test_who_only_holds_connections_keeps_nobody_out() -> None:
         for _, writer in held:
             writer.close()
         await asyncio.gather(*ended)
+
+
+async def test_who_only_begins_bodies_keeps_nobody_out() -> None:
+    async with served(House(), most=3) as (origin, _), client() as http:
+        port = int(origin.rpartition(":")[2])
+        held = [await asyncio.open_connection(HOST, port) for _ in range(3)]
+        for _, writer in held:
+            writer.write(BEGUN)
+        assert (await http.get(f"{origin}/quick")).status_code == 200
+        for _, writer in held:
+            writer.close()
 
 
 @pytest.mark.parametrize(("before", "said"), [(b"", b""), (b"", HALF), (HALF + b"\r\n", HALF)])
@@ -159,6 +190,66 @@ async def test_who_does_not_end_its_head_is_cut_off(
             assert (await asyncio.wait_for(reader.readuntil(b"quick"), 10)).startswith(b"HTTP/1.1 200")
         writer.write(said)
         assert await asyncio.wait_for(reader.read(), 10) == b""  # until the other end closes it
+        writer.close()
+
+
+@pytest.mark.parametrize("before", [b"", HALF + b"\r\n"])
+async def test_who_does_not_end_its_body_is_cut_off(monkeypatch: pytest.MonkeyPatch, before: bytes) -> None:
+    """Also where it came together with the request before, and whatever trickles."""
+    monkeypatch.setattr(server_module, "BODY_WITHIN_S", 0.2)
+    async with served(House()) as (origin, _):
+        reader, writer = await asyncio.open_connection(HOST, int(origin.rpartition(":")[2]))
+        writer.write(before + BEGUN.replace(b"5", b"9000"))
+        ended = asyncio.create_task(reader.read())
+        deadline = time.monotonic() + 10
+        while not (await asyncio.wait([ended], timeout=0.02))[0] and time.monotonic() < deadline:
+            if before == b"":
+                writer.write(b"l")
+        with suppress(ConnectionError):  # what trickled into the closed end
+            assert (await asyncio.wait_for(ended, 1)).endswith(b"quick" if before else b"")
+        writer.close()
+
+
+async def test_a_body_may_take_longer_than_a_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "HEAD_WITHIN_S", 0.05)
+    async with served(House()) as (origin, _):
+        reader, writer = await asyncio.open_connection(HOST, int(origin.rpartition(":")[2]))
+        writer.write(BEGUN)
+        answer = asyncio.create_task(reader.readuntil(b"hello"))
+        await asyncio.wait([answer], timeout=0.2)
+        writer.write(b"llo")
+        assert (await asyncio.wait_for(answer, 10)).startswith(b"HTTP/1.1 200")
+        writer.close()
+
+
+@pytest.mark.parametrize("size", [LARGE, SMALL])
+async def test_who_takes_nothing_of_an_answer_is_cut_off(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setattr(server_module, "TAKE_WITHIN_S", 0.3)
+    house = House()
+    async with served(house, most=1, kernel_holds=SMALL // 10) as (origin, _), client() as http:
+        with socket.socket() as caller:
+            caller.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL // 10)
+            caller.connect((HOST, int(origin.rpartition(":")[2])))
+            caller.sendall(b"GET /large?size=%d HTTP/1.1\r\nHost: x\r\n\r\n" % size)
+            await house.entered.wait()
+            deadline, codes = time.monotonic() + 10, {0}
+            while 200 not in codes and time.monotonic() < deadline:
+                codes.add((await http.get(f"{origin}/quick")).status_code)
+            assert codes == {0, 503, 200}
+
+
+async def test_an_answer_may_be_taken_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "TAKE_WITHIN_S", 0.3)
+    async with served(House()) as (origin, _):
+        reader, writer = await asyncio.open_connection(HOST, int(origin.rpartition(":")[2]))
+        writer.write(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+        await reader.readuntil(b"\r\n\r\n")
+        for _ in range(32):
+            await reader.readexactly(LARGE // 32)
+            await asyncio.sleep(0.02)
+        await asyncio.sleep(0.7)
+        writer.write(HALF + b"\r\n")
+        assert (await asyncio.wait_for(reader.readuntil(b"quick"), 10)).startswith(b"HTTP/1.1 200")
         writer.close()
 
 

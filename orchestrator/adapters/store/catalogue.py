@@ -41,7 +41,8 @@ class SqlCatalogue:
 
     def restate(self, artifact: Artifact) -> None:
         """See `ports.Catalogue.restate`."""
-        said = {"statement": artifact.statement, "leaves": rows.to_json(artifact.leaves)}
+        found = {"signature": artifact.signature, "sha1": artifact.sha1, "md5": artifact.md5}
+        said = {"statement": artifact.statement, "leaves": rows.to_json(artifact.leaves), **found}
         self._connection.execute(update(artifacts).where(artifacts.c.sha256 == artifact.sha256).values(said))
 
     def artifact(self, sha256: str) -> Artifact | None:

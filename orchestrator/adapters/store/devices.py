@@ -8,7 +8,15 @@ from sqlalchemy import ColumnElement, Connection, bindparam, func, or_, select, 
 
 from orchestrator.adapters.store import packed, rows
 from orchestrator.adapters.store.dialect import insert
-from orchestrator.adapters.store.schema import FLEET, REGISTRY, counters, devices, past_facts
+from orchestrator.adapters.store.schema import (
+    FLEET,
+    REGISTRY,
+    UNSIGNED_CLIENTS,
+    counters,
+    devices,
+    past_facts,
+    permissions,
+)
 from orchestrator.core.model import Device, Facts
 from orchestrator.core.pace.hold import Situation
 from orchestrator.core.targeting.cohort import Sieve
@@ -155,6 +163,18 @@ class SqlRegistry:
         values = [{"b_id": name, "situation": rows.to_json(item)} for name, item in situations.items()]
         if values:
             self._connection.execute(update(devices).where(devices.c.id == bindparam("b_id")), values)
+
+    def unsigned_clients(self) -> str:
+        """See `ports.Registry.unsigned_clients`."""
+        query = select(permissions.c.reason).where(permissions.c.name == UNSIGNED_CLIENTS)
+        return self._connection.scalar(query) or ""
+
+    def allow_unsigned_clients(self, reason: str, now: float) -> None:
+        """See `ports.Registry.allow_unsigned_clients`."""
+        values = {"reason": reason, "since": now}
+        statement = insert(self._connection, permissions).values(name=UNSIGNED_CLIENTS, **values)
+        self._connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=values))
+        self._note_change()
 
     def registry_version(self) -> int:
         """See `ports.Registry.registry_version`."""

@@ -18,6 +18,10 @@ _IS_CURRENT = or_(
     deliveries.c.kind == DeliveryKind.CANCEL.value,
     exists().where(rollouts.c.id == deliveries.c.rollout_id, rollouts.c.version == deliveries.c.rollout_version),
 )
+# A device that refused raised no mark: once its battery is charged, the same trigger is as good as ever.
+_GIVEN_UP = tuple(
+    state.value for state in (UpdateState.UNREACHED, UpdateState.PENDING, UpdateState.POSTPONED, UpdateState.REFUSED)
+)
 _MODEL = select(updates.c.model).where(updates.c.id == bindparam("b_update_id")).scalar_subquery()
 _PLAN = plain_insert(deliveries).values(model=_MODEL)
 
@@ -148,14 +152,13 @@ class SqlOutbox:
             later.c.kind == DeliveryKind.CANCEL.value,
             later.c.state != DeliveryState.VOID.value,
         )
-        given_up = (UpdateState.UNREACHED.value, UpdateState.PENDING.value)
         query = (
             select(updates.c.id)
             .select_from(deliveries)
             .with_hint(deliveries, "INDEXED BY ix_deliveries_out", "sqlite")
             .join(updates, updates.c.id == deliveries.c.update_id)
             .where(deliveries.c.rollout_id == rollout_id, OUT, deliveries.c.expires_at > now)
-            .where(updates.c.state.in_(given_up), deliveries.c.attempt == updates.c.attempt, ~recalled)
+            .where(updates.c.state.in_(_GIVEN_UP), ~recalled)
             .distinct()
         )
         return sorted(self._connection.scalars(query))

@@ -73,6 +73,8 @@ def device(row: Row[Any]) -> Device:
         quarantine=row.quarantine,
         quarantined_at=row.quarantined_at,
         endpoints=row.endpoints,
+        dialect=row.dialect,
+        enforces=_NAMES.decode(row.enforces),
     )
 
 
@@ -102,6 +104,8 @@ def facts_values(facts: Facts) -> dict[str, object]:
         "time_zone": facts.time_zone,
         "tags": to_json(facts.tags),
         "attributes": to_json(facts.attributes),
+        "dialect": facts.dialect,
+        "enforces": to_json(facts.enforces),
     }
 
 
@@ -132,6 +136,9 @@ def artifact(row: Row[Any]) -> Artifact:
         uri=row.uri,
         source_version=row.source_version,
         leaves=_RELS.decode(row.leaves),
+        signature=row.signature,
+        sha1=row.sha1,
+        md5=row.md5,
     )
 
 

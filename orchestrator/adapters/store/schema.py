@@ -1,8 +1,8 @@
 """The tables, for SQLite and PostgreSQL alike.
 
 Rules:
-- What can be a constraint is one: one update per device and rollout, one in flight per device, one
-  token per sequence number, one row per report.
+- What can be a constraint is one: one update per device and rollout, one token per sequence number, one
+  row per report. One offer at a time per device is none: what a device says late is stored in any case.
 - Times are seconds since the epoch as doubles; words are the enum values of the core.
 - Every change here comes with a migration; a test compares the two.
 """
@@ -63,6 +63,8 @@ devices = Table(
     Column("gone_at", Double),
     # Release counter of the endpoints that it goes by, null where it does not say.
     Column("endpoints", BigInteger),
+    Column("dialect", Text, server_default="otad", nullable=False),
+    Column("enforces", Text, server_default="[]", nullable=False),
 )
 
 _GONE = text("gone_at IS NOT NULL")
@@ -95,6 +97,10 @@ artifacts = Table(
     Column("imported_at", Double, nullable=False),
     # Running releases that may be left for it although it is older.
     Column("leaves", Text, server_default="[]", nullable=False),
+    # The native signature that the bytes carry, and the hashes that old clients check by; empty where not known.
+    Column("signature", Text, server_default="", nullable=False),
+    Column("sha1", Text, server_default="", nullable=False),
+    Column("md5", Text, server_default="", nullable=False),
 )
 
 sightings = Table(
@@ -221,7 +227,7 @@ Index(
 _LATER = text("flight IS NULL AND deadline_at IS NOT NULL")
 Index("ix_updates_later", updates.c.deadline_at, sqlite_where=_LATER, postgresql_where=_LATER)
 _FLYING = text("flight IS NOT NULL")
-Index("uq_updates_flight", updates.c.flight, unique=True, sqlite_where=_FLYING, postgresql_where=_FLYING)
+Index("ix_updates_flight", updates.c.flight, sqlite_where=_FLYING, postgresql_where=_FLYING)
 
 reports = Table(
     "reports",
@@ -449,6 +455,17 @@ audit_head = Table(
     Column("n", BigInteger, nullable=False),
     Column("hash", Text, nullable=False),
 )
+
+permissions = Table(
+    "permissions",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("since", Double, nullable=False),
+)
+
+UNSIGNED_CLIENTS = "unsigned_clients"
+"""Permission to offer images without a native signature to devices that verify no trigger."""
 
 keysets = Table(
     "keysets",

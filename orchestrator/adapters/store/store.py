@@ -36,6 +36,7 @@ from orchestrator.adapters.store.pruning import SqlPruning
 from orchestrator.adapters.store.recent import Recent
 from orchestrator.adapters.store.rollouts import SqlRollouts
 from orchestrator.adapters.store.surroundings import SqlSurroundings
+from orchestrator.adapters.store.times import SqlTimes
 from orchestrator.adapters.store.updates import SqlUpdates
 from orchestrator.core.model import Update
 from orchestrator.core.trust.audit import Head
@@ -70,6 +71,7 @@ class SqlTx(
     SqlSurroundings,
     SqlInsight,
     SqlPruning,
+    SqlTimes,
 ):
     """One open transaction. Implements `ports.Tx`."""
 

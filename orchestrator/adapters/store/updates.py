@@ -128,13 +128,9 @@ class SqlUpdates:
         self._connection.execute(_SAVE, packed.pack(values))
         self._touched.update((item.id, item) for item in changed)
         moved = changed if slots is None else list(slots)
-        # Who gives up a slot goes first: another update of the same device may take one in the same batch.
-        for flying in (False, True):
-            boarding = [
-                (item.device_id if flying else None, item.id) for item in moved if (item.state in IN_FLIGHT) is flying
-            ]
-            if boarding:
-                self._connection.execute(_BOARD, packed.pack(boarding))
+        if moved:
+            boarding = [(item.device_id if item.state in IN_FLIGHT else None, item.id) for item in moved]
+            self._connection.execute(_BOARD, packed.pack(boarding))
 
     def pending(self, rollout_id: int, limit: int) -> list[Update]:
         """See `ports.Updates.pending`."""
@@ -194,7 +190,7 @@ class SqlUpdates:
             .order_by(updates.c.rank)
         )
         if wanted <= IN_FLIGHT:  # few among many: the cohort may be a million
-            query = query.with_hint(updates, "INDEXED BY uq_updates_flight", "sqlite")
+            query = query.with_hint(updates, "INDEXED BY ix_updates_flight", "sqlite")
             query = query.where(text("updates.flight IS NOT NULL"))
         return [rows.update(row) for row in self._connection.execute(query)]
 

@@ -4,7 +4,8 @@ Rules:
 - A stratum is counted as the stage is: all evidence of this epoch, everything unresolved as failed.
 - Green is a stratum with enough healthy devices and no more failures than a stage of its own size may have: by the
   limit of the present stage, or by the default limit of that size where that is what so few devices can show.
-- It is asked before a stage passes, and never halts.
+- It is asked before a stage passes, and never halts. A stratum too small to be green is missing like any other: whoever
+  asked for its witness decides to go without it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,11 @@ from orchestrator.core.model import Reason, Rollout, Tally
 
 LEAST_HEALTHY = 3
 """Healthy devices that a green stratum has at least."""
+
+WITHOUT_THEM = (
+    f"a stratum in which fewer than {LEAST_HEALTHY} devices are left to show it stays so: "
+    "`ota rollout resume` passes this stage without it, and a smaller evidence.strata (`ota rollout edit`) the others"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +83,9 @@ def lacking(rollout: Rollout, tally: Tally) -> Reason | None:
     if green >= wanted:
         return None
     others = "; ".join(_sentence(item) for item in found if not item.is_green) or "no device of another was taken"
-    return Reason("strata", f"of the {wanted} strata that must be healthy by themselves {green} are; {others}")
+    return Reason(
+        "strata", f"of the {wanted} strata that must be healthy by themselves {green} are; {others}; {WITHOUT_THEM}"
+    )
 
 
 def _sentence(item: Stratum) -> str:

@@ -5,7 +5,8 @@ Rules:
 - What is urgent overrides hours and consent, never what the device must be able to do.
 - A device is looked at again when the first of its reasons may end, and when it says something new; while its hours are
   closed it is not looked at before they open.
-- A device of which nobody knows when it may change is waited for as long as for an answer; then it is unreached.
+- Nobody is waited for longer than for an answer because of what it says of itself, known end or not, for it may say the
+  same for ever; then it is unreached, and comes back when nothing holds it any more.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ JITTER = "jitter"
 HOURS = frozenset({"window", "freeze"})
 OF_TIME = HOURS | {JITTER}
 """Codes of what time alone ends: nothing that a device says changes it."""
+_ENDS = OF_TIME | {requirement.DEFERRED}
+"""Codes of what is sure to end: a plan says how often and how long an update may be put off."""
 
 LOOK_AGAIN_S = 6 * 3600.0
 """A device that is held for no known time is looked at this often, whatever it says."""
@@ -61,7 +64,7 @@ class Candidate:
         shut: why the hours of its place are closed, None while they are open; devices are many, places are few.
         situation: what it said.
         size_bytes: size of the artifact that it would get.
-        too_low: why it is too old to jump to the release, None if it is not.
+        unfit: why it may not have the release as it is, such as being too old to jump to it; None if it may.
     """
 
     device_id: str
@@ -71,7 +74,7 @@ class Candidate:
     shut: Unmet | None
     situation: Situation
     size_bytes: int
-    too_low: Reason | None = None
+    unfit: Reason | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +98,14 @@ class Hold:
 
     @property
     def has_no_end(self) -> bool:
-        """Whether nothing that holds it passes with time: the device, or its user, must say something new."""
-        return all(item.until is None and item.reason.code not in OF_TIME for item in self.reasons)
+        """Whether nothing that holds it is sure to end: that depends on what the device, or its user, says."""
+        return all(item.reason.code not in _ENDS for item in self.reasons)
+
+    @property
+    def passes_at(self) -> float | None:
+        """When nothing holds it any more unless it says something new before, None where nobody knows."""
+        ends = [item.until for item in self.reasons if item.until is not None]
+        return max(self.look_at, *ends) if len(ends) == len(self.reasons) else None  # not all when a window opens
 
 
 def judge(plan: Plan, key: bytes, device: Candidate, now: float) -> Hold | None:
@@ -145,8 +154,8 @@ def closes_at(plan: Plan, zone: Zone, now: float) -> float | None:
 
 
 def _reasons(plan: Plan, key: bytes, device: Candidate, now: float) -> Iterator[Unmet]:
-    if device.too_low is not None:
-        yield Unmet(device.too_low, None)
+    if device.unfit is not None:
+        yield Unmet(device.unfit, None)
     if device.shut is not None:
         yield device.shut
     if plan.jitter_s and (until := device.since + _delay_s(plan, key, device)) > now:

@@ -18,6 +18,9 @@ from typing import Generic, NamedTuple, TypeVar
 
 from orchestrator.core.reason import Reason
 
+DEFERRED = "deferred"
+"""Code of the reason of a device whose user put the update off."""
+
 SLOT_SHARE = 0.9
 """Largest part of its slot that an artifact may take."""
 
@@ -168,7 +171,7 @@ def awaits(rule: ConsentRule, wish: Wish, now: float) -> Unmet | None:
     if wish.deferred_until is not None and now < wish.deferred_until:
         text = f"its user put the update off, {wish.deferrals} of {rule.deferrals} times"
         # A clock that was set back must not stretch a deferral beyond what the plan allows.
-        return Unmet(Reason("deferred", text), min(wish.deferred_until, now + rule.longest_s))
+        return Unmet(Reason(DEFERRED, text), min(wish.deferred_until, now + rule.longest_s))
     return Unmet(Reason("consent", "its user has not agreed yet"))
 
 

@@ -22,8 +22,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from orchestrator.core.model import Device, Plan, Reason, SizeKind, Stage, StagePlan
+from orchestrator.core.model import OTAD, Device, Plan, Reason, SizeKind, Stage, StagePlan
 from orchestrator.core.targeting import route, selector
+from orchestrator.core.targeting.dialect import STRICT, SigningRule
 from orchestrator.core.targeting.route import Way
 
 RANK_BITS = 62
@@ -255,6 +256,7 @@ def left_out(
     ways: Ways = STRAIGHT,
     *,
     moves: bool = False,
+    signing: SigningRule = STRICT,
 ) -> Reason | None:
     """Return why a device is not in the cohort of a plan, None if it is.
 
@@ -266,8 +268,10 @@ def left_out(
         fixed_at: when the cohort was fixed, None while it is open.
         ways: what too old devices may take before.
         moves: whether the release brings endpoints.
+        signing: what keeps its images from devices that verify no trigger.
     """
-    return next(all_left_out(device, plan, hardware, rel, fixed_at, ways, moves=moves), None)
+    found = all_left_out(device, plan, hardware, rel, fixed_at, ways, moves=moves, signing=signing)
+    return next(found, None)
 
 
 def all_left_out(
@@ -279,6 +283,7 @@ def all_left_out(
     ways: Ways = STRAIGHT,
     *,
     moves: bool = False,
+    signing: SigningRule = STRICT,
 ) -> Iterator[Reason]:
     """Yield every reason why a device is not in the cohort of a plan, as `left_out` names the first."""
     if device.quarantine:
@@ -292,6 +297,8 @@ def all_left_out(
         yield Reason("current", f"it {what} release counter {running} already; the release has {rel}")
     if device.model not in hardware:
         yield Reason("no_artifact", f"the release has no artifact for {device.model}")
+    elif device.dialect != OTAD and (reason := signing.left_out(device)) is not None:
+        yield reason
     if plan.models and device.model not in plan.models:
         yield Reason("model", f"the plan takes {', '.join(plan.models)} only")
     if plan.groups and set(plan.groups).isdisjoint(device.groups):

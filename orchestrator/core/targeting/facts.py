@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from orchestrator.core.model import Facts
+from orchestrator.core.targeting.dialect import DIALECTS, SIGNATURES
 from orchestrator.core.targeting.selector import ATTRIBUTE
 
 MAX_WORDS = 32
@@ -37,6 +38,8 @@ class Change:
         tag: tags to add.
         untag: tags to take away.
         attributes: values by name; None forgets one.
+        dialect: what the device speaks.
+        enforces: all native signatures that it enforces by itself.
     """
 
     revision: str | None = None
@@ -49,6 +52,8 @@ class Change:
     tag: tuple[str, ...] = ()
     untag: tuple[str, ...] = ()
     attributes: Mapping[str, str | None] = field(default_factory=dict)
+    dialect: str | None = None
+    enforces: tuple[str, ...] | None = None
 
 
 def faults_of(change: Change) -> Iterator[str]:
@@ -64,6 +69,11 @@ def faults_of(change: Change) -> Iterator[str]:
         for word in words:
             if not _WORD.fullmatch(word):
                 yield f"{word[:80]!r} is no {kind}; write lower-case letters, digits, . _ and -, at most 64"
+    if change.dialect is not None and change.dialect not in DIALECTS:
+        yield f"dialect {change.dialect[:80]!r} is not known; there are {', '.join(DIALECTS)}"
+    for word in change.enforces or ():
+        if word not in SIGNATURES:
+            yield f"{word[:80]!r} is no signature that a device enforces; there are {', '.join(SIGNATURES)}"
     for name, value in change.attributes.items():
         if not ATTRIBUTE.fullmatch(name):
             yield f"{name[:80]!r} is no attribute; write lower-case letters, digits, _ and -, a letter first"
@@ -81,6 +91,8 @@ def changed(before: Facts, change: Change) -> Facts:
         time_zone=before.time_zone if change.time_zone is None else change.time_zone,
         tags=_words(before.tags if change.tags is None else change.tags, change.tag, change.untag),
         attributes={name: value for name, value in sorted(attributes.items()) if value},
+        dialect=before.dialect if change.dialect is None else change.dialect,
+        enforces=_words(before.enforces if change.enforces is None else change.enforces, (), ()),
     )
 
 

@@ -26,6 +26,7 @@ from orchestrator.engine import named
 from orchestrator.engine.insight import obstacles, trouble, views
 from orchestrator.engine.insight.views import View
 from orchestrator.engine.offers import allowance
+from orchestrator.engine.targeting.unsigned import exception_for
 from orchestrator.ports import DeliveryKind, Event, Tx
 
 _GATES = {
@@ -291,6 +292,7 @@ def _why(
 ) -> View:
     reasons = obstacles.obstacles(tx, device, rollout, update, standing, now)
     view: View = {"rollout": rollout.plan.name, "release": rollout.plan.release, "phase": rollout.phase.value}
+    view |= {"unsigned_allowed": exception_for(tx, device, rollout)}
     told = [{"code": item.code, "text": item.text, "may_change_at": item.may_change_at} for item in reasons]
     if update is None:
         return view | {"state": None, "because": reasons[0].text, "reasons": told}

@@ -19,6 +19,7 @@ from orchestrator.core.targeting import cohort
 from orchestrator.core.update import IN_FLIGHT
 from orchestrator.engine.offers import holds
 from orchestrator.engine.rollouts.releases import release_of, ways
+from orchestrator.engine.targeting import unsigned
 from orchestrator.engine.targeting.audience import as_fixed, audience_of
 from orchestrator.ports import Tx
 
@@ -26,6 +27,9 @@ S = UpdateState
 
 _SETTLED = frozenset({S.CONFIRMED, S.SUPERSEDED, S.FAILED, S.EXPIRED, S.LOST, S.ROLLED_BACK})
 """States in which nothing is offered by itself any more."""
+
+_QUARANTINED = (S.SUPERSEDED, "quarantined")
+_KEPT_TEXT = "it was not offered the release: it was held for too long ({code}); it will be once nothing holds it"
 
 
 class Obstacle(NamedTuple):
@@ -68,7 +72,7 @@ def obstacles(
         return [Obstacle(update.state.value, sentence(update), update.deadline_at), *_away(device)]
     found = [
         *_own(update),
-        *_too_old(tx, device, rollout),
+        *_unfit(tx, device, rollout),
         *_stopped(rollout),
         *_waiting(tx, rollout, update, standing, now),
         *_elsewhere(tx, device, rollout),
@@ -79,6 +83,10 @@ def obstacles(
 
 def sentence(update: Update) -> str:
     """Return where an update stands, as a clause for a person."""
+    if update.state is S.UNREACHED and update.code:
+        return _KEPT_TEXT.format(code=update.code)
+    if (update.state, update.code) == _QUARANTINED:
+        return "it came into quarantine, which closed its update"
     return _STATE_TEXT[update.state].format(code=update.code or "no reason given")
 
 
@@ -89,10 +97,11 @@ def _left_out(tx: Tx, device: Device, rollout: Rollout) -> Iterator[Obstacle]:
         yield Obstacle(reason.code, reason.text)
 
 
-def _too_old(tx: Tx, device: Device, rollout: Rollout) -> Iterator[Obstacle]:
-    reason = cohort.too_low(device, ways(tx, release_of(tx, rollout)), moves=rollout.moves)
-    if reason is not None:
-        yield Obstacle(reason.code, reason.text)
+def _unfit(tx: Tx, device: Device, rollout: Rollout) -> Iterator[Obstacle]:
+    too_low = cohort.too_low(device, ways(tx, release_of(tx, rollout)), moves=rollout.moves)
+    for reason in (too_low, unsigned.rule_of(tx, rollout).left_out(device)):
+        if reason is not None:
+            yield Obstacle(reason.code, reason.text)
 
 
 def _late(device: Device, rollout: Rollout) -> Iterator[Obstacle]:
@@ -124,14 +133,14 @@ def _own(update: Update) -> Iterator[Obstacle]:
 
 
 def _waiting(tx: Tx, rollout: Rollout, update: Update, standing: Decision, now: float) -> Iterator[Obstacle]:
-    """Say what keeps a rollout that runs from offering its release to a device that waits for it."""
-    if rollout.phase is not Phase.RUNNING or update.state is not S.PENDING:
+    """Say what keeps a rollout from offering its release to a device that waits for it, or may come back."""
+    if rollout.phase in machine.FINISHED or update.state not in (S.PENDING, S.UNREACHED):
         return
     held = [
         Obstacle(item.reason.code, item.reason.text, item.until) for item in holds.reasons(tx, rollout, update, now)
     ]
     yield from held
-    if held:
+    if held or update.state is S.UNREACHED or rollout.phase is not Phase.RUNNING:
         return
     if any(isinstance(effect, Offer) for effect in standing.effects):
         yield Obstacle("order", "devices before it in the order of the rollout are offered the release first")

@@ -126,6 +126,8 @@ def device_line(device: Device) -> View:
         "quarantine": device.quarantine,
         "quarantined_at": device.quarantined_at,
         "endpoints": device.endpoints,
+        "dialect": device.dialect,
+        "enforces": list(device.enforces),
         "registered_at": device.registered_at,
         "seen_at": device.seen_at,
     }
@@ -143,6 +145,7 @@ def artifact_line(artifact: Artifact) -> View:
         "size_bytes": artifact.size_bytes,
         "uri": artifact.uri,
         "source_version": artifact.source_version,
+        "signature": artifact.signature,
     }
 
 

@@ -4,6 +4,7 @@ Rules:
 - Whoever waits is judged in the transaction that would offer the release, in pieces; who may not have it is not looked
   at again before its time, or before it says something new.
 - Push and poll are one offer, so they are one judgement; a trigger is good only while the hours of its device are open.
+- Who was waited for long enough comes back by itself when what holds it will have passed, where that is known.
 - Who decides and who explains ask here, and get the same answer.
 """
 
@@ -13,16 +14,17 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from orchestrator.core.model import Artifact, Device, Reason, Rollout, Update
+from orchestrator.core.model import OTAD, Artifact, Device, Reason, Rollout, Update
 from orchestrator.core.pace import hold
 from orchestrator.core.pace.hold import HELD, Candidate, Hold, Situation
 from orchestrator.core.pace.requirement import Unmet
 from orchestrator.core.pace.window import Zone
 from orchestrator.core.rollout import Decision, Offer
 from orchestrator.core.targeting import cohort
+from orchestrator.core.targeting.dialect import STRICT
 from orchestrator.core.update import Fact, FactKind
 from orchestrator.engine.reports.folding import Recorded, fold
-from orchestrator.engine.rollouts.releases import by_model, release_of, ways
+from orchestrator.engine.rollouts.releases import by_model, release_of, signing_rule, ways
 from orchestrator.plans import zones
 from orchestrator.ports import Tx
 
@@ -56,7 +58,7 @@ def free(tx: Tx, rollout: Rollout, wanted: int, now: float) -> tuple[list[Update
     while len(found) < wanted and looked < PIECE:
         size = min(piece, PIECE - looked)
         waiting = tx.pending(rollout.id, len(found) + size)[len(found) :]
-        held = _judge(tx, rollout, waiting, now)
+        held = judge(tx, rollout, waiting, now)
         found += [item for item in waiting if item.id not in held]
         _keep(tx, [(item, held[item.id]) for item in waiting if item.id in held], now)
         looked += len(waiting)
@@ -87,18 +89,19 @@ def shut(tx: Tx, rollout: Rollout, updates: Sequence[Update], now: float) -> set
 
 
 def reasons(tx: Tx, rollout: Rollout, update: Update, now: float) -> tuple[Unmet, ...]:
-    """Return all that holds a pending device now, each with the time when it may change."""
-    found = _judge(tx, rollout, [update], now).get(update.id)
+    """Return all that holds a device without an offer now, each with the time when it may change."""
+    found = judge(tx, rollout, [update], now).get(update.id)
     return () if found is None else found.reasons
 
 
-def has_no_end(tx: Tx, rollout: Rollout, update: Update, now: float) -> bool:
-    """Say whether a device would be held by what no time ends, such as a user who does not agree."""
-    found = _judge(tx, rollout, [update], now).get(update.id)
-    return found is not None and found.has_no_end
+def call_back(tx: Tx, unreached: Sequence[tuple[Update, Hold]]) -> None:
+    """Let devices that nobody waits for come back when nothing holds them any more, where that time is known."""
+    known = [(item, found.passes_at) for item, found in unreached]
+    tx.save_updates([item._replace(deadline_at=at) for item, at in known if at != item.deadline_at], ())
 
 
-def _judge(tx: Tx, rollout: Rollout, waiting: Sequence[Update], now: float) -> dict[int, Hold]:
+def judge(tx: Tx, rollout: Rollout, waiting: Sequence[Update], now: float) -> dict[int, Hold]:
+    """Return what holds each of these devices, by the number of its update; those that nothing holds are left out."""
     if not waiting:
         return {}
     names = [item.device_id for item in waiting]
@@ -110,9 +113,14 @@ def _judge(tx: Tx, rollout: Rollout, waiting: Sequence[Update], now: float) -> d
     shut: dict[str, Unmet | None] = {}
     for name in {_zone_name(known.get(item.device_id)) for item in waiting}:
         shut[name] = hold.shut(rollout.plan, _zone(rollout, name, now), now)
-    too_low = {name: cohort.too_low(device, stones, moves=rollout.moves) for name, device in known.items() if stones}
+    foreign = any(device.dialect != OTAD for device in known.values())
+    signing = signing_rule(tx, brought) if foreign else STRICT
+    unfit = {
+        name: cohort.too_low(device, stones, moves=rollout.moves) or signing.left_out(device)
+        for name, device in known.items()
+    }
     judged = (
-        (item.id, hold.judge(rollout.plan, key, _candidate(item, known, said, brought, too_low, shut), now))
+        (item.id, hold.judge(rollout.plan, key, _candidate(item, known, said, brought, unfit, shut), now))
         for item in waiting
     )
     return {update_id: found for update_id, found in judged if found is not None}
@@ -123,7 +131,7 @@ def _candidate(
     known: Mapping[str, Device],
     said: Mapping[str, Situation],
     brought: Mapping[str, Artifact],
-    too_low: Mapping[str, Reason | None],
+    unfit: Mapping[str, Reason | None],
     shut: Mapping[str, Unmet | None],
 ) -> Candidate:
     device = known.get(update.device_id)
@@ -136,7 +144,7 @@ def _candidate(
         shut=shut[_zone_name(device)],
         situation=said.get(update.device_id, _NOTHING_SAID),
         size_bytes=0 if artifact is None else artifact.size_bytes,
-        too_low=too_low.get(update.device_id),
+        unfit=unfit.get(update.device_id),
     )
 
 
@@ -150,6 +158,8 @@ def _zone(rollout: Rollout, name: str, now: float) -> Zone:
 
 
 def _keep(tx: Tx, held: Sequence[tuple[Update, Hold]], now: float) -> None:
-    unreached = [item for item, found in held if found.unreached]
-    fold(tx, [(item, Fact(FactKind.UNANSWERED)) for item in unreached], now, Recorded())
+    unreached = [(item, found) for item, found in held if found.unreached]
+    facts = [(item, Fact(FactKind.UNANSWERED, code=found.code)) for item, found in unreached]
+    changed = fold(tx, facts, now, Recorded())
+    call_back(tx, [(changed[item.id], found) for item, found in unreached])
     tx.hold([(item, found) for item, found in held if not found.unreached])

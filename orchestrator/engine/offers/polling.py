@@ -29,11 +29,27 @@ SOON_S = 2
 
 
 @dataclass(frozen=True, slots=True)
+class Brings:
+    """What a device that asked shall do; dialects say it in their own words.
+
+    Attributes:
+        update: its update.
+        model: hardware model that the trigger names.
+        recall: whether the update is being recalled.
+    """
+
+    update: Update
+    model: str
+    recall: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What a poll gets.
 
     Attributes:
         token: the bundle, "" for nothing.
+        brings: what that says; also of a device that has begun, and whose trigger is too old to be given again.
         retry_after_s: when to ask again, None where the device's own rhythm is right.
         rollouts: rollouts whose tallies changed.
         planned: whether a delivery was planned.
@@ -43,6 +59,7 @@ class Answer:
     retry_after_s: int | None = None
     rollouts: frozenset[int] = frozenset()
     planned: bool = False
+    brings: Brings | None = None
 
 
 def look(tx: Tx, device: Device, now: float, stopped: Collection[int] = ()) -> Answer | None:
@@ -67,7 +84,9 @@ def look(tx: Tx, device: Device, now: float, stopped: Collection[int] = ()) -> A
         lost = update.state is UpdateState.OFFERED and any(item.state is DeliveryState.UNKNOWN for item in last)
         return None if lost else Answer(retry_after_s=SOON_S)
     if parcel.state in _HANDED and (parcel.expires_at or 0.0) > now:
-        return Answer(token=parcel.token)
+        return Answer(token=parcel.token, brings=_brings(update, parcel))
+    if parcel.state in _HANDED and update.begun:
+        return Answer(brings=_brings(update, parcel))
     return Answer(retry_after_s=SOON_S) if parcel.state is DeliveryState.PLANNED else None
 
 
@@ -86,11 +105,15 @@ def give(tx: Tx, device: Device, now: float, stopped: Collection[int] = ()) -> A
         return Answer()
     parcel = _current(tx, update)
     if parcel is not None and parcel.token and (parcel.expires_at or 0.0) > now and tx.hand_over(parcel.id, now):
-        return Answer(token=parcel.token)
+        return Answer(token=parcel.token, brings=_brings(update, parcel))
     if update.state is UpdateState.OFFERED:
         planned = reissue(tx, update.rollout_id, [update], now)
         return Answer(retry_after_s=SOON_S, planned=planned)
     return Answer()
+
+
+def _brings(update: Update, parcel: Parcel) -> Brings:
+    return Brings(update, parcel.model, parcel.kind is DeliveryKind.CANCEL)
 
 
 def _live_update(tx: Tx, device: Device) -> Update | None:

@@ -3,55 +3,47 @@
 Rules:
 - The clock is compared with one that nobody can set; that they part by more than `JUMP_S` at once is a jump.
 - From then on, and for the grace period of a broken link, no silence is judged and nothing passes.
-- Deadlines, and the soak of stages, are moved by the jump, whichever way it went; what was made after it stays.
+- Deadlines, the soak of stages, an outage, and since when devices wait, are moved by the jump, whichever way it went;
+  what was made after it stays. So are the times of registration, so that who comes later does not seem to have come
+  before.
+- In pieces, and nothing is judged before the last of them; what devices say goes on meanwhile.
 - A jump while the daemon did not run cannot be told from time that passed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
 from orchestrator.core import rollout as machine
-from orchestrator.core.model import DAEMON, Phase, Rollout, Update
-from orchestrator.core.update import IN_FLIGHT, RETRIABLE, TRY_AGAIN
+from orchestrator.core.model import DAEMON, Phase, Rollout
 from orchestrator.errors import UnavailableError
-from orchestrator.ports import Lane, Store, Tx
+from orchestrator.ports import Jump, Lane, Store, Tx
 
 LOOK_S = 1.0
 JUMP_S = 5.0
 """A clock that is slewed, or corrected by less, makes no difference to anybody."""
+PIECE = 5000
+"""Rows that one transaction looks at."""
 
 _LIVE = frozenset(Phase) - machine.FINISHED - {Phase.DRAFT}
-_TRY_AGAIN = RETRIABLE | TRY_AGAIN
-_ALL = 2**31
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Jump:
-    """The clock jumped.
+class Piece(Protocol):
+    """A part of what a jump moves."""
 
-    Attributes:
-        at: the time at which it was noticed, by the clock as it goes now.
-        by_s: by how much; negative for back.
-        since_s: how long before at most it happened.
-    """
-
-    at: float
-    by_s: float
-    since_s: float
-
-    def is_older(self, at: float, now: float) -> bool:
-        """Say whether a time was taken before the jump; where nobody can know it is taken for later."""
-        return not self.at - self.since_s <= at <= now
+    def __call__(self, tx: Tx, jump: Jump, now: float) -> Piece | None:
+        """Move it; returns the next part, None where it was the last one."""
+        ...
 
 
 class Jumps:
@@ -73,7 +65,8 @@ class Jumps:
         self._now = now
         self._monotonic = monotonic
         self._before = (now(), monotonic())
-        self._waiting: deque[Jump] = deque()
+        self._waiting: deque[tuple[Jump, Piece]] = deque()
+        self._jumped_at = -math.inf
         self.last: Jump | None = None
 
     def steady(self) -> bool:
@@ -84,9 +77,15 @@ class Jumps:
         self._before = seen
         if abs(by_s) > JUMP_S:
             self.last = Jump(seen[0], by_s, passed_s)
-            self._waiting.append(self.last)
+            self._jumped_at = seen[1]
+            self._waiting.append((self.last, move_rollouts))
             _log.warning("clock.jumped", by_s=round(by_s, 1))
         return not self._waiting
+
+    def calm_s(self) -> float:
+        """Return for how long there was no jump that is known of."""
+        self.steady()
+        return self._monotonic() - self._jumped_at
 
     async def run(self, pause: Callable[[float], Any] = asyncio.sleep) -> None:
         """Look every second, for ever."""
@@ -98,38 +97,43 @@ class Jumps:
                 _log.error("store.unavailable", error=error.message)
 
     async def settle(self) -> None:
-        """Move what the jumps until now would make pass, each in one transaction."""
+        """Move what the jumps until now would make pass; a store that is away is asked for the same piece again."""
         self.steady()
         while self._waiting:
-            work = partial(move, jump=self._waiting[0], now=self._now())
-            await self._store.transact(Lane.OPERATOR, work)
-            self._waiting.popleft()
+            jump, piece = self._waiting[0]
+            following = await self._store.transact(Lane.OPERATOR, partial(piece, jump=jump, now=self._now()))
+            if following is None:
+                self._waiting.popleft()
+            else:
+                self._waiting[0] = (jump, following)
 
 
-def move(tx: Tx, jump: Jump, now: float) -> None:
-    """Move deadlines and soaks by a jump."""
+def move_rollouts(tx: Tx, jump: Jump, now: float) -> Piece:
+    """Move what is said of rollouts as a whole, and an outage."""
     for rollout in tx.rollouts(_LIVE):
-        updates = tx.updates_in(rollout.id, IN_FLIGHT) + tx.updates_in(rollout.id, _TRY_AGAIN)
-        tx.save_updates(_later(updates, jump, now), ())
-        if jump.by_s < 0:
-            tx.release_holds(rollout.id, float("inf"), _ALL)  # they would hold until the clock is there again
         after = _moved(rollout, jump, now)
         if after != rollout:
             tx.save_rollout(after, None)
+    tx.move_outage(jump, now)
     tx.audit(DAEMON, "clock.jumped", "daemon", {"by_s": round(jump.by_s)}, now)
+    return partial(_move_updates, after=0)
 
 
-def _later(updates: Sequence[Update], jump: Jump, now: float) -> list[Update]:
-    return [
-        item._replace(deadline_at=item.deadline_at + jump.by_s)
-        for item in updates
-        if item.deadline_at is not None and jump.is_older(item.state_at, now)
-    ]
+def _move_updates(tx: Tx, jump: Jump, now: float, after: int) -> Piece:
+    last = tx.move_updates(jump, now, after, PIECE)
+    return partial(_move_devices, after="") if last is None else partial(_move_updates, after=last)
+
+
+def _move_devices(tx: Tx, jump: Jump, now: float, after: str) -> Piece | None:
+    last = tx.move_devices(jump, now, after, PIECE)
+    return None if last is None else partial(_move_devices, after=last)
 
 
 def _moved(rollout: Rollout, jump: Jump, now: float) -> Rollout:
     """Return a rollout whose soak goes on where it was, and that did not move in the future."""
     after = replace(rollout, moved_at=min(rollout.moved_at, now))
+    if after.cohort_at is not None and jump.was_before(after.cohort_at, now):
+        after = replace(after, cohort_at=after.cohort_at + jump.by_s)
     if not rollout.stages or rollout.current.resolved_at is None:
         return after
     if not jump.is_older(rollout.current.resolved_at, now):

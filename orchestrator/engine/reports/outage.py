@@ -4,7 +4,8 @@ Rules:
 - Only devices that hold no slot are counted: one that reboots into a release, or dies of it, is evidence, no outage.
 - While an outage lasts nothing is offered, nothing passes and no silence is judged. What devices say counts, and halts.
 - It is over when half of those that make an outage are left, or after `LONGEST_S`: who is gone so long is gone.
-- Then every deadline is later by the time that it ran in the outage, so that nobody is judged for it.
+- Then every deadline is later by the time that it ran in the outage, so that nobody is judged for it; also those of
+  rollouts that are over, some of whose devices are still on their way.
 """
 
 from __future__ import annotations
@@ -13,9 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.core import rollout as machine
 from orchestrator.core.judging.outside import Outage
-from orchestrator.core.model import DAEMON, Phase, Update
+from orchestrator.core.model import DAEMON, Update, UpdateState
 from orchestrator.core.update import IN_FLIGHT
 from orchestrator.ports import Tx
 from orchestrator.wire.report import State
@@ -25,8 +25,6 @@ WINDOW_S = 600.0
 
 LONGEST_S = 86_400.0
 """An outage is over after so long, however many are still away."""
-
-_LIVE = frozenset(Phase) - machine.FINISHED
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +89,8 @@ def _end(tx: Tx, present: Outage, now: float, why: str) -> None:
     tx.end_outage(now)
     said = _said(tx.gone_since(present.began_at - WINDOW_S), tx.connected()) | {"why": why}
     tx.audit(DAEMON, "outage.ended", "fleet", said | {"lasted_s": round(now - present.began_at)}, now)
-    for rollout in tx.rollouts(_LIVE):
-        prolong(tx, tx.updates_in(rollout.id, IN_FLIGHT), present.began_at, now)
+    for rollout_id in tx.in_flight():
+        prolong(tx, tx.updates_in(rollout_id, IN_FLIGHT), present.began_at, now)
 
 
 def prolong(tx: Tx, updates: Sequence[Update], began_at: float, now: float) -> None:
@@ -100,9 +98,14 @@ def prolong(tx: Tx, updates: Sequence[Update], began_at: float, now: float) -> N
     later = [
         item._replace(deadline_at=item.deadline_at + ran_s)
         for item in updates
-        if item.deadline_at is not None and (ran_s := now - max(began_at, item.state_at)) > 0
+        if item.deadline_at is not None and (ran_s := now - _runs_since(item, began_at)) > 0
     ]
     tx.save_updates(later, ())
+
+
+def _runs_since(update: Update, began_at: float) -> float:
+    """Nothing is offered in an outage; and the time of an offer stays where it was when the clock is set."""
+    return began_at if update.state is UpdateState.OFFERED else max(began_at, update.state_at)
 
 
 def _said(gone: int, connected: int) -> dict[str, Any]:

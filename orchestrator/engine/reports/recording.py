@@ -18,6 +18,7 @@ from msgspec import structs
 
 from orchestrator.core import rollout as rollout_machine
 from orchestrator.core.model import Delivery, Phase, Rollout, Update, UpdateState
+from orchestrator.core.pace.hold import Hold
 from orchestrator.core.reason import counted
 from orchestrator.core.trust.audit import names_hash
 from orchestrator.core.update import IN_FLIGHT, Fact, FactKind
@@ -178,11 +179,10 @@ def _facts(tx: Tx, fresh: Iterable[_Said]) -> Iterator[tuple[Update, Fact]]:
 
 
 def _was_exposed(tx: Tx, update: Update) -> bool:
-    sent = any(
+    return any(
         item.kind is DeliveryKind.INSTALL and item.state in EXPOSED and item.attempt == update.attempt
         for item in tx.parcels(update.id)
     )
-    return sent and not tx.updates_of([update.device_id], IN_FLIGHT)
 
 
 def _return_late_answers(
@@ -196,10 +196,16 @@ def _return_late_answers(
     late = [
         update
         for update in recalled
-        if before[update.id].state is UpdateState.RECALLING or (update.code == NEW_KEYS and _keys_are_newer(tx, update))
+        if _was_recalled(tx, before[update.id]) or (update.code == NEW_KEYS and _keys_are_newer(tx, update))
     ]
     running = {item.rollout_id for item in late if _is_running(tx.rollout(item.rollout_id))}
     fold(tx, [(item, Fact(FactKind.RETURN)) for item in late if item.rollout_id in running], now, done)
+
+
+def _was_recalled(tx: Tx, update: Update) -> bool:
+    """Say whether a recall is the last that was planned for it; else its word would burn offers."""
+    last = tx.parcels(update.id)[-1:]  # who was kept from it before any offer has none
+    return update.state is UpdateState.RECALLING or any(item.kind is DeliveryKind.CANCEL for item in last)
 
 
 def _keys_are_newer(tx: Tx, update: Update) -> bool:
@@ -253,8 +259,11 @@ def _greet_again(tx: Tx, device_ids: set[str], now: float, done: Recorded) -> No
         return
     live = {rollout.id for rollout in tx.rollouts(_LIVE)}
     back = [item for item in tx.updates_of(device_ids, _MAY_RETURN) if item.rollout_id in live]
-    absent = [item for item in back if item.state is UpdateState.UNREACHED and may_return(tx, item, now)]
-    fold(tx, [(item, Fact(FactKind.RETURN)) for item in absent], now, done)
+    held = _held(tx, [item for item in back if item.state is UpdateState.UNREACHED], now)
+    free = [item for item, found in held if _is_free(item, found)]
+    fold(tx, [(item, Fact(FactKind.RETURN)) for item in free if not _is_offered_enough(tx, item)], now, done)
+    kept = [(item, found) for item, found in held if found is not None and not _is_free(item, found)]
+    holds.call_back(tx, [(item, found) for item, found in kept if not _is_offered_enough(tx, item)])
     by_rollout: defaultdict[int, list[Update]] = defaultdict(list)
     for item in back:
         if item.state is UpdateState.OFFERED and now - item.state_at >= REPEAT_AFTER_S:
@@ -266,15 +275,35 @@ def _greet_again(tx: Tx, device_ids: set[str], now: float, done: Recorded) -> No
 
 def may_return(tx: Tx, update: Update, now: float) -> bool:
     """Say whether a device that is back may have the release, which it left unanswered or was kept from before."""
-    rollout = tx.rollout(update.rollout_id)
-    if rollout is None or holds.has_no_end(tx, rollout, update, now):
-        return False  # else each of its polls would hold up the stage anew
+    [(_, found)] = _held(tx, [update], now)
+    return _is_free(update, found) and not _is_offered_enough(tx, update)
+
+
+def _held(tx: Tx, updates: Sequence[Update], now: float) -> list[tuple[Update, Hold | None]]:
+    """Return updates with what holds their devices, which is judged once for each rollout."""
+    by_rollout: defaultdict[int, list[Update]] = defaultdict(list)
+    for item in updates:
+        by_rollout[item.rollout_id].append(item)
+    found: dict[int, Hold] = {}
+    for rollout_id, items in by_rollout.items():
+        rollout = tx.rollout(rollout_id)
+        assert rollout is not None, "an update always belongs to a rollout"
+        found |= holds.judge(tx, rollout, items, now)
+    return [(item, found.get(item.id)) for item in updates]
+
+
+def _is_free(update: Update, found: Hold | None) -> bool:
+    """Say whether a device may be pending again; else its polls, or what it says by turns, would hold up its stage."""
+    return found is None or not (found.has_no_end or update.code)  # with a code it was kept from it, and waited for
+
+
+def _is_offered_enough(tx: Tx, update: Update) -> bool:
     offers = [
         item
         for item in tx.parcels(update.id)
         if item.kind is DeliveryKind.INSTALL and item.state in EXPOSED and item.attempt == update.attempt
     ]
-    return len(offers) < MOST_OFFERS
+    return len(offers) >= MOST_OFFERS
 
 
 def _recall_again(tx: Tx, device_ids: set[str], now: float) -> bool:

@@ -345,7 +345,9 @@ class _Work(NamedTuple):
 
 def is_wanted(before: Rollout, now: Rollout) -> bool:
     """Say whether work that was begun for a rollout is still wanted as it stands now."""
-    return (before.version, before.stage) == (now.version, now.stage) and not (now.stages and now.current.hurried)
+    if (before.version, before.stage, before.cohort_at) != (now.version, now.stage, now.cohort_at):
+        return False  # the last: a clock was set, and the times of devices with it
+    return not (now.stages and now.current.hurried)
 
 
 def _is_long(decision: Decision) -> bool:

@@ -10,7 +10,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from orchestrator.core import rollout as machine
 from orchestrator.core import update as update_machine
@@ -18,13 +18,15 @@ from orchestrator.core.judging import judgement
 from orchestrator.core.model import Delivery, Phase, Rollout, Update, UpdateState
 from orchestrator.core.pace.ceiling import Ceiling
 from orchestrator.core.targeting.cohort import Member
-from orchestrator.core.update import IN_FLIGHT, RETRIABLE, Fact, FactKind
+from orchestrator.core.update import IN_FLIGHT, REFUSALS, RETRIABLE, Fact, FactKind
 from orchestrator.engine.offers import allowance, holds
 from orchestrator.engine.reports.folding import Recorded, fold
 from orchestrator.engine.rollouts import quarantine
-from orchestrator.ports import EXPOSED, QUEUED, DeliveryKind, DeliveryState, Tx
+from orchestrator.ports import EXPOSED, QUEUED, DeliveryKind, DeliveryState, Parcel, Tx
 
 _RECALLABLE = (UpdateState.OFFERED, UpdateState.ACCEPTED, UpdateState.DOWNLOADED)
+_MAY_FOLLOW = (UpdateState.OFFERED, UpdateState.UNREACHED, *REFUSALS)
+"""States of a device that did not take its trigger, and still may."""
 _NOT_BEGUN = frozenset(
     {
         UpdateState.PENDING,
@@ -51,7 +53,7 @@ def carry_out(tx: Tx, rollout: Rollout, effect: machine.Effect, now: float, limi
             withdraw(tx, rollout, now)
         case machine.Recall():
             given_up = tx.updates(tx.reachable(rollout.id, now))
-            tx.plan(DeliveryKind.CANCEL, list(given_up.values()), rollout.version, now, push=True)
+            tx.plan(DeliveryKind.CANCEL, _as_sent(tx, given_up.values()), rollout.version, now, push=True)
             recall(tx, rollout, tx.updates_in(rollout.id, _RECALLABLE), now)
         case machine.Carry():
             carry(tx, rollout)
@@ -156,9 +158,11 @@ def _supersede(tx: Tx, rollout: Rollout, updates: Sequence[Update], now: float) 
     older = [item for item in live if item.rollout_id < rollout.id and item.state in _NOT_BEGUN]
     taken = [item for item in updates if item.device_id in owned]
     fold(tx, [(item, Fact(FactKind.SUPERSEDE)) for item in (*older, *taken)], now, Recorded())
-    reachable = (UpdateState.OFFERED, UpdateState.UNREACHED)  # its trigger may still wait at the broker
-    exposed = [item for item in older if item.state in reachable and _recall_needed(tx, item, now)]
-    tx.plan(DeliveryKind.CANCEL, exposed, rollout.version, now, push=True)
+    # Who waits for its next attempt had a trigger of the one before; it may still wait at the broker.
+    again = [item for item in older if item.state is UpdateState.PENDING and item.attempt > 1]
+    may_follow = [*again, *(item for item in older if item.state in _MAY_FOLLOW)]
+    exposed = [item for item in may_follow if _recall_needed(tx, item, now)]
+    tx.plan(DeliveryKind.CANCEL, _as_sent(tx, exposed), rollout.version, now, push=True)
     return {item.id for item in taken}
 
 
@@ -167,8 +171,21 @@ def _brings_alike(tx: Tx, rollout: Rollout, rollout_id: int) -> bool:
     return other is not None and other.moves is rollout.moves
 
 
+def _as_sent(tx: Tx, updates: Iterable[Update]) -> list[Update]:
+    """Return updates in the attempt of the last trigger that may have reached the device: a recall works by it."""
+    return [item if item.attempt == 1 else item._replace(attempt=_last_sent(tx, item)) for item in updates]
+
+
+def _last_sent(tx: Tx, update: Update) -> int:
+    return max(item.attempt for item in _triggers(tx, update) if item.state in EXPOSED)
+
+
+def _triggers(tx: Tx, update: Update) -> list[Parcel]:
+    return [item for item in tx.parcels(update.id) if item.kind is DeliveryKind.INSTALL]
+
+
 def _recall_needed(tx: Tx, update: Update, now: float) -> bool:
     """Void the triggers of an update that are still queued; says whether another one may have reached the device."""
-    parcels = [item for item in tx.parcels(update.id) if item.kind is DeliveryKind.INSTALL]
+    parcels = _triggers(tx, update)
     tx.settle([item.id for item in parcels if item.state in QUEUED], DeliveryState.VOID, now)
     return any(item.state in EXPOSED for item in parcels)

@@ -12,9 +12,10 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from orchestrator.core.model import DAEMON, Artifact, Device, Phase, Plan, Reason, Release, Rollout
+from orchestrator.core.model import DAEMON, OTAD, Artifact, Device, Phase, Plan, Reason, Release, Rollout
 from orchestrator.core.reason import counted
 from orchestrator.core.targeting import cohort
+from orchestrator.core.targeting.facts import Change
 from orchestrator.core.trust.audit import names_hash
 from orchestrator.engine.targeting import facts
 from orchestrator.errors import ConflictError, NotFoundError, RequestError
@@ -38,6 +39,8 @@ class NewDevice:
         groups: groups it belongs to.
         version: version it runs now, if known.
         rel: release counter it runs now, 0 if not known.
+        dialect: what it speaks; None for otad or, of a device that is known, for what it spoke before.
+        enforces: native signatures that it enforces; None likewise.
     """
 
     id: str
@@ -45,6 +48,8 @@ class NewDevice:
     groups: tuple[str, ...] = ()
     version: str = ""
     rel: int = 0
+    dialect: str | None = None
+    enforces: tuple[str, ...] | None = None
 
 
 def token_hash(token: str) -> str:
@@ -69,12 +74,18 @@ def enrol(tx: Tx, devices: Sequence[NewDevice], now: float, *, actor: str = OPER
                 raise RequestError(
                     f"{word[:80]!r} is not an identifier (lower case letters, digits, . _ -, at most 64)"
                 )
+        for fault in facts.faults_of(Change(dialect=item.dialect, enforces=item.enforces)):
+            raise RequestError(fault)
     moved = _moved(tx, devices)
     facts.keep(tx, [before for before, _ in moved], now)
     tokens = {item.id: TOKEN_PREFIX + secrets.token_urlsafe(_TOKEN_BYTES) for item in devices}
     fresh = tx.enrol(
         (
-            Device(item.id, item.model, item.groups, item.version, item.rel, now, None, None),
+            Device(
+                *(item.id, item.model, item.groups, item.version, item.rel, now, None, None),
+                dialect=item.dialect or OTAD,
+                enforces=tuple(sorted(set(item.enforces or ()))),
+            ),
             token_hash(tokens[item.id]),
         )
         for item in devices
@@ -86,10 +97,16 @@ def enrol(tx: Tx, devices: Sequence[NewDevice], now: float, *, actor: str = OPER
 
 
 def _moved(tx: Tx, devices: Sequence[NewDevice]) -> list[tuple[Device, Device]]:
-    """Return the devices that are registered in other groups, as they are and as they will be."""
-    groups = {item.id: item.groups for item in devices}
-    known = tx.devices_named(groups)
-    return [(item, replace(item, groups=groups[item.id])) for item in known if item.groups != groups[item.id]]
+    """Return the devices that are registered with other facts, as they are and as they will be."""
+    wanted = {item.id: item for item in devices}
+    pairs = [(item, _as_wanted(item, wanted[item.id])) for item in tx.devices_named(wanted)]
+    return [(before, after) for before, after in pairs if before != after]
+
+
+def _as_wanted(known: Device, wanted: NewDevice) -> Device:
+    dialect = known.dialect if wanted.dialect is None else wanted.dialect
+    enforces = known.enforces if wanted.enforces is None else tuple(sorted(set(wanted.enforces)))
+    return replace(known, groups=wanted.groups, dialect=dialect, enforces=enforces)
 
 
 def create_release(tx: Tx, name: str, hashes: Sequence[str], now: float, *, actor: str = OPERATOR) -> Release:
@@ -190,7 +207,8 @@ def register_artifact(tx: Tx, artifact: Artifact, now: float, *, actor: str = DA
 def _restate(tx: Tx, artifact: Artifact, now: float, actor: str) -> None:
     """Known bytes take a statement that allows to leave more releases; one that allows less takes nothing away."""
     known = _artifact(tx, artifact.sha256)
-    same = replace(known, statement=artifact.statement, leaves=artifact.leaves)
+    found = replace(known, signature=artifact.signature, sha1=artifact.sha1, md5=artifact.md5)
+    same = replace(found, statement=artifact.statement, leaves=artifact.leaves)
     before, after = set(known.leaves), set(artifact.leaves)
     comparable = before <= after or after <= before
     if same != replace(artifact, uri=known.uri, source_version=known.source_version) or not comparable:
@@ -203,6 +221,8 @@ def _restate(tx: Tx, artifact: Artifact, now: float, actor: str) -> None:
         tx.restate(artifact)
         said = {"name": known.name, "version": known.version, "rel": known.rel, "leaves": list(artifact.leaves)}
         tx.audit(actor, "artifact.restated", known.sha256, said, now)
+    elif known != found:
+        tx.restate(found)  # this import looked closer than the first one did
 
 
 def _artifact(tx: Tx, sha256: str) -> Artifact:

@@ -4,6 +4,7 @@ Rules:
 - The updates of a rollout that has been over for `keep_s` go, with their reports and deliveries; its tallies, its
   record and its plans stay, and the audit log always.
 - What operators said of devices before goes as soon as no fixed cohort is judged by it.
+- Nothing goes before the clock has gone on for a day since its last jump: one that is wrong makes all look old.
 - In pieces, each a short transaction of the last lane, so that nobody waits for it.
 """
 
@@ -22,6 +23,8 @@ from orchestrator.errors import UnavailableError
 from orchestrator.ports import Lane, Store, Tx
 
 EVERY_S = 600.0
+CALM_S = 86_400.0
+"""A clock that is set ahead by mistake is put right within so long."""
 PIECE = 500
 """Rows that one transaction looks for; each may have some more that belong to it."""
 
@@ -36,12 +39,14 @@ class Pruner:
         store: what must not grow for ever.
         keep_s: how long the details of a rollout are kept after its end.
         now: the clock.
+        calm_s: for how long the clock has not jumped.
     """
 
-    def __init__(self, store: Store, keep_s: float, now: Callable[[], float]) -> None:
+    def __init__(self, store: Store, keep_s: float, now: Callable[[], float], calm_s: Callable[[], float]) -> None:
         self._store = store
         self._keep_s = keep_s
         self._now = now
+        self._calm_s = calm_s
 
     async def run(self, pause: Callable[[float], Any] = asyncio.sleep) -> None:
         """Forget what is old, for ever."""
@@ -54,6 +59,8 @@ class Pruner:
 
     async def prune(self) -> int:
         """Forget all that is old now; returns how many updates and facts that were."""
+        if self._calm_s() < CALM_S:
+            return 0
         now = self._now()
         await self._store.transact(Lane.BULK, _fold_finished)
         updates = await self._in_pieces(partial(_forget_updates, before=now - self._keep_s, now=now))

@@ -6,8 +6,11 @@ Rules:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from orchestrator.core.model import Artifact, Release, Rollout
 from orchestrator.core.targeting import route
+from orchestrator.core.targeting.dialect import SigningRule
 from orchestrator.core.targeting.route import Stone, Way
 from orchestrator.ports import Tx
 
@@ -28,6 +31,11 @@ def artifacts_of(tx: Tx, release: Release) -> list[Artifact]:
 def by_model(tx: Tx, release: Release) -> dict[str, Artifact]:
     """Return the artifact that each hardware model gets."""
     return {model: artifact for artifact in artifacts_of(tx, release) for model in artifact.hardware}
+
+
+def signing_rule(tx: Tx, brought: Mapping[str, Artifact]) -> SigningRule:
+    """Return what keeps artifacts, given by hardware model, from devices that verify no trigger."""
+    return SigningRule({model: artifact.signature for model, artifact in brought.items()}, tx.unsigned_clients())
 
 
 def ways(tx: Tx, release: Release) -> dict[str, Way]:

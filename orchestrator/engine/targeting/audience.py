@@ -15,7 +15,8 @@ from functools import partial
 from orchestrator.core.model import Device, Facts, Plan, Reason, Rollout
 from orchestrator.core.targeting import cohort
 from orchestrator.core.targeting.cohort import Member, Sieve, Ways
-from orchestrator.engine.rollouts.releases import by_model, release_of, ways
+from orchestrator.core.targeting.dialect import STRICT, SigningRule
+from orchestrator.engine.rollouts.releases import by_model, release_of, signing_rule, ways
 from orchestrator.ports import Store, Tx
 
 CHUNK = 2000
@@ -35,6 +36,7 @@ class Audience:
         ways: what devices may take that are too old to jump to the release.
         started_at: when its rollout was started, or would be; None while nobody asks who waits for the last stage.
         moves: whether the release brings endpoints.
+        signing: what keeps its images from devices that verify no trigger.
     """
 
     plan: Plan
@@ -46,6 +48,7 @@ class Audience:
     ways: Ways = field(default_factory=dict)
     started_at: float | None = None
     moves: bool = False
+    signing: SigningRule = STRICT
 
     def left_out(self, device: Device) -> Reason | None:
         """Return why a device is not in the cohort, None if it is."""
@@ -54,7 +57,7 @@ class Audience:
     def all_left_out(self, device: Device) -> Iterator[Reason]:
         """Yield every reason why a device is not in the cohort."""
         asked = (self.plan, self.hardware, self.rel, self.fixed_at, self.ways)
-        return cohort.all_left_out(device, *asked, moves=self.moves)
+        return cohort.all_left_out(device, *asked, moves=self.moves, signing=self.signing)
 
     def sieve(self) -> Sieve:
         """Return what a database can check of that."""
@@ -65,11 +68,13 @@ def audience_of(tx: Tx, rollout: Rollout) -> Audience:
     """Return whom a rollout speaks to."""
     release = release_of(tx, rollout)
     fixed_at = None if rollout.plan.open_cohort else rollout.cohort_at
-    hardware = frozenset(by_model(tx, release))
+    brought = by_model(tx, release)
+    hardware, signing = frozenset(brought), signing_rule(tx, brought)
     secret = tx.secret(rollout.id)
     ways_, began_at = ways(tx, release), rollout.cohort_at
     moves = release.moves
-    return Audience(rollout.plan, hardware, release.rel, secret, rollout.id, fixed_at, ways_, began_at, moves)
+    known = (release.rel, secret, rollout.id, fixed_at, ways_, began_at, moves, signing)
+    return Audience(rollout.plan, hardware, *known)
 
 
 def as_fixed(tx: Tx, devices: Sequence[Device], fixed_at: float | None) -> list[Device]:

@@ -23,7 +23,7 @@ from orchestrator.core.targeting import cohort
 from orchestrator.core.targeting.cohort import Cut, Member, Queue
 from orchestrator.engine import named
 from orchestrator.engine.rollouts import operations
-from orchestrator.engine.rollouts.releases import ways
+from orchestrator.engine.rollouts.releases import by_model, signing_rule, ways
 from orchestrator.engine.targeting.audience import Audience, audience_of, everybody
 from orchestrator.errors import ConflictError, RequestError
 from orchestrator.ports import Store, Tx
@@ -155,7 +155,9 @@ def _ranked(audience: Audience, devices: Sequence[Device]) -> Iterator[Member]:
 
 def _audience(tx: Tx, plan: Plan, secret: bytes) -> Audience:
     release, hardware = operations.brought(tx, plan)
-    return Audience(plan, frozenset(hardware), release.rel, secret, ways=ways(tx, release), moves=release.moves)
+    signing = signing_rule(tx, by_model(tx, release))
+    known = (plan, frozenset(hardware), release.rel, secret)
+    return Audience(*known, ways=ways(tx, release), moves=release.moves, signing=signing)
 
 
 def _cuts(plan: Plan, queue: Queue) -> list[tuple[int, Cut]]:

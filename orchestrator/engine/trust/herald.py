@@ -4,6 +4,7 @@ Rules:
 - Only what may come any number of times is retained, and everything with an expiry.
 - Said anew on each connection, when the keys change, and often enough that no beat ever runs out while we live.
 - While devices move to other endpoints beats come often: each keeps the new ones only once it heard a fresh beat there.
+- Who asks for a beat gets one as fresh, whether the broker can be reached or not; however many ask, it is signed once.
 - A daemon without a beat key says keysets only; one that cannot sign a beat now says keysets no more often for that.
 """
 
@@ -37,7 +38,7 @@ class HeraldSettings:
         deployment: identifier that devices are pinned to.
         every_s: pause between two beats.
         lifetime_s: how long a beat is good.
-        moving_every_s: pause between two beats while devices move to other endpoints.
+        moving_every_s: pause between two beats while devices move to other endpoints; none that was asked for is older.
     """
 
     deployment: str
@@ -95,12 +96,28 @@ class Herald:
         self._keysets = _Said()
         self._beats = _Said()
         self._looked = _Said()
-        self._beat = b""
+        self._answered = _Said()
+        self._answer = b""
+        self._one_at_a_time = asyncio.Lock()
 
-    def beat(self) -> bytes | None:
-        """Return the beat that lies at the broker, None if there is none that devices would take."""
-        is_good = self._beats.at <= self._now() < self._beats.at + self._settings.lifetime_s
-        return self._beat if self._beat and is_good else None
+    async def beat(self) -> bytes | None:
+        """Return a fresh beat for a device that asks; None where no key signs any, or the signer was away just now.
+
+        Raises:
+            UnavailableError: the signer is away.
+        """
+        async with self._one_at_a_time:
+            keys = self._keys()
+            if keys.beat is None:
+                return None
+            every_s = self._settings.moving_every_s if self._answer else RETRY_S
+            if self._answered.is_old(_Said(0, keys.epoch, self._now()), every_s):
+                self._answer = b""
+                try:
+                    self._answer = await self._signed(keys.beat, keys.epoch)
+                finally:
+                    self._answered = _Said(0, keys.epoch, self._now())
+            return self._answer or None
 
     async def run(self, pause: Callable[[float], Awaitable[Any]] = asyncio.sleep) -> None:
         """Keep them true for ever."""
@@ -126,9 +143,9 @@ class Herald:
             for epoch, bundle in await self._store.read(lambda tx: tx.keysets()):
                 await self._bus.publish(topics.keyset(epoch), bundle, expiry_s=KEYSET_EXPIRY_S, retain=True)
             self._keysets = present
-        self._beat = b"" if keys.beat is None else await self._signed(keys.beat, keys.epoch)
-        if self._beat:
-            await self._bus.publish(topics.BEAT, self._beat, expiry_s=int(self._settings.lifetime_s), retain=True)
+        if keys.beat is not None:
+            beat = await self._signed(keys.beat, keys.epoch)
+            await self._bus.publish(topics.BEAT, beat, expiry_s=int(self._settings.lifetime_s), retain=True)
         self._beats = present
         return True
 
