@@ -11,7 +11,9 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.process import BaseProcess
+from threading import Thread
 
 from orchestrator.rehearsal.run import Outcome, Scenario, rehearse
 
@@ -50,7 +52,7 @@ def rehearse_all(
 def _over_processes(scenario: Scenario, runs: int, jobs: int, progress: Callable[[int], None]) -> list[Outcome]:
     pieces: dict[Future[list[Outcome]], range] = {}
     found: dict[int, Outcome] = {}
-    pool = ProcessPoolExecutor(jobs, get_context("spawn"), _ignore_interrupts)
+    pool = ProcessPoolExecutor(jobs, get_context("spawn"), _follow_parent)
     try:
         for numbers in _pieces(runs, jobs):
             pieces[pool.submit(_rehearse_some, scenario, numbers)] = numbers
@@ -72,5 +74,13 @@ def _rehearse_some(scenario: Scenario, numbers: range) -> list[Outcome]:
     return [rehearse(scenario, number) for number in numbers]
 
 
-def _ignore_interrupts() -> None:
+def _follow_parent() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent obeys it, and ends the workers
+    parent = parent_process()
+    assert parent is not None, "a worker has a parent"
+    Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: BaseProcess) -> None:
+    parent.join()  # it may be killed, and then nobody else tells us
+    os._exit(1)

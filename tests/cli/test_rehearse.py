@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -129,3 +133,27 @@ def test_a_terminal_sees_how_far_it_is(plan: Path, monkeypatch: pytest.MonkeyPat
 )
 def test_times_are_in_the_largest_unit(seconds: float | None, text: str) -> None:
     assert _time(seconds) == text
+
+
+def _children(pid: int) -> set[int]:
+    return {int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+
+
+def _until(meets: Callable[[], bool]) -> None:
+    ends_at = time.monotonic() + 30
+    while not meets():
+        assert time.monotonic() < ends_at
+        time.sleep(0.02)
+
+
+def test_workers_end_with_a_command_that_is_killed(plan: Path) -> None:
+    words = ("-f", str(plan), "--devices", "20000", "--runs", "100000", "--jobs", "2")
+    with subprocess.Popen(
+        [sys.executable, "-m", "orchestrator", "rollout", "rehearse", *words],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as command:
+        _until(lambda: len(_children(command.pid)) >= 3)  # two workers, and what tracks their resources
+        workers = _children(command.pid)
+        command.kill()
+    _until(lambda: not any(Path(f"/proc/{worker}/exe").exists() for worker in workers))
