@@ -14,7 +14,7 @@ from orchestrator.core.rollout import Decision, Offer, VoidQueued
 from tests.support.builders import make_rollout
 
 NOW = 1_800_000_000.0  # the beginning of a minute
-SCHEDULES = 10_000
+SCHEDULES = 4_000
 
 
 def wants(count: int) -> Decision:
