@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from orchestrator.errors import NotFoundError, PayloadError, UnavailableError
+from orchestrator.web.bodies import body_of
 from orchestrator.web.context import Context, require_device
 from orchestrator.web.downloads import NO_STORE, artifact_response
 from orchestrator.web.polls import ask
@@ -77,12 +78,7 @@ async def _said(
     request: Request, context: Context, decode: Callable[[bytes, str], Report] | Callable[[bytes, str], Hello]
 ) -> Response:
     device = await require_device(request, context)
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > MAX_REPORT_BYTES:
-            raise PayloadError(f"at most {MAX_REPORT_BYTES} bytes are allowed", code="oversize")
-    await context.recorder.submit(decode(bytes(body), device.id))
+    await context.recorder.submit(decode(await body_of(request, MAX_REPORT_BYTES), device.id))
     return Response(status_code=202, headers=NO_STORE)
 
 

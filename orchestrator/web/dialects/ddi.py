@@ -24,8 +24,9 @@ from orchestrator.engine.offers import tasks
 from orchestrator.engine.offers.polling import Answer
 from orchestrator.engine.offers.tasks import Task
 from orchestrator.engine.rollouts.operations import token_hash
-from orchestrator.errors import ForbiddenError, NotFoundError, PayloadError
+from orchestrator.errors import ForbiddenError, NotFoundError
 from orchestrator.ports import Tx
+from orchestrator.web.bodies import body_of
 from orchestrator.web.context import MAX_TOKEN_CHARS, Context, UnauthorisedError
 from orchestrator.web.dialects import ddi_documents as documents
 from orchestrator.web.dialects import ddi_feedback as feedback
@@ -98,13 +99,13 @@ class _Ddi:
 
     async def attributes(self, request: Request, device: Device) -> Response:
         """Take the attributes of a device; the version among them shows what became of an update."""
-        version = feedback.version_in(await _body(request), self._context.ddi.version_attribute)
+        version = feedback.version_in(await body_of(request, MAX_BODY_BYTES), self._context.ddi.version_attribute)
         await self._runs(request, device, version)
         return Response(headers=NO_STORE)
 
     async def has_installed(self, request: Request, device: Device) -> Response:
         """Take what a device says that it has installed."""
-        await self._runs(request, device, feedback.installed_in(await _body(request)))
+        await self._runs(request, device, feedback.installed_in(await body_of(request, MAX_BODY_BYTES)))
         return Response(headers=NO_STORE)
 
     async def deployment(self, request: Request, device: Device) -> Response:
@@ -132,7 +133,7 @@ class _Ddi:
 
     async def deployment_feedback(self, request: Request, device: Device) -> Response:
         """Take what became of a deployment."""
-        said = feedback.decode_feedback(await _body(request))
+        said = feedback.decode_feedback(await body_of(request, MAX_BODY_BYTES))
         update = await self._update(request, device)
         if update is not None:
             meaning = feedback.of_deployment(said, update, request.headers.get("user-agent", ""))
@@ -148,7 +149,7 @@ class _Ddi:
 
     async def cancellation_feedback(self, request: Request, device: Device) -> Response:
         """Take what became of a recall."""
-        said = feedback.decode_feedback(await _body(request))
+        said = feedback.decode_feedback(await body_of(request, MAX_BODY_BYTES))
         update = await self._update(request, device)
         if update is not None and update.state is UpdateState.RECALLING:
             await self._submit(feedback.of_cancellation(said), update, device, said)
@@ -291,15 +292,6 @@ def _number(request: Request) -> int:
 def _own(tx: Tx, device: Device, number: int) -> Update | None:
     update = tx.updates([number]).get(number) if number else None
     return update if update is not None and update.device_id == device.id else None
-
-
-async def _body(request: Request) -> bytes:
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > MAX_BODY_BYTES:
-            raise PayloadError(f"at most {MAX_BODY_BYTES} bytes are allowed", code="oversize")
-    return bytes(body)
 
 
 def _json(request: Request, document: dict[str, Any]) -> Response:
