@@ -10,7 +10,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 from orchestrator.core.judging import gate
@@ -103,19 +103,17 @@ def halt_evidence(rollout: Rollout, tally: Tally) -> tuple[Evidence, ...]:
     """
     rule = rollout.plan.halt
     alpha = rule.alpha / 2**rollout.epoch
-    failures: Counter[str] = Counter()
-    exposed: Counter[str] = Counter()
-    for key, count in tally.items():
-        if key.epoch != rollout.epoch:
+    failures: defaultdict[str, int] = defaultdict(int)
+    exposed: defaultdict[str, int] = defaultdict(int)
+    for (epoch, _, stratum, state), count in tally.items():
+        if epoch != rollout.epoch or state in NEUTRAL:
             continue
-        if key.state in AGAIN or key.state in FAILURES:
-            failures[key.stratum] += count
-        elif key.state in NEUTRAL:
-            continue
-        if key.state not in AGAIN:
-            exposed[key.stratum] += count
+        if state in AGAIN or state in FAILURES:
+            failures[stratum] += count
+        if state not in AGAIN:
+            exposed[stratum] += count
     split = rollout.strata > 1
-    total = _evidence("", failures.total(), exposed.total(), rule.tolerated, (2 if split else 1) / alpha)
+    total = _evidence("", sum(failures.values()), sum(exposed.values()), rule.tolerated, (2 if split else 1) / alpha)
     if not split:
         return (total,)
     return (
@@ -129,29 +127,29 @@ def halt_evidence(rollout: Rollout, tally: Tally) -> tuple[Evidence, ...]:
 
 def stage_counts(tally: Tally, stage: int) -> StageCounts:
     """Return the counts of one stage over all strata and epochs."""
-    states: Counter[str] = Counter()
-    for key, count in tally.items():
-        if key.stage == stage and key.state not in EVENTS:
-            states[key.state] += count
-    resolved = sum(states[state] for state in RESOLVED)
-    in_flight = sum(states[state] for state in IN_FLIGHT)
-    return StageCounts(
-        opened=states.total(),
-        in_flight=in_flight,
-        reached=resolved + in_flight,
-        resolved=resolved,
-        confirmed=states[S.CONFIRMED],
-        failures=sum(states[state] for state in FAILURES),
-        unreached=states[S.UNREACHED],
-    )
+    opened = in_flight = resolved = confirmed = failures = unreached = 0
+    for (_, of_stage, _, state), count in tally.items():
+        if of_stage != stage or state in EVENTS:
+            continue
+        opened += count
+        if state in IN_FLIGHT:
+            in_flight += count
+        elif state in RESOLVED:
+            resolved += count
+            confirmed += count if state == S.CONFIRMED else 0
+            failures += count if state in FAILURES else 0
+        elif state == S.UNREACHED:
+            unreached += count
+    return StageCounts(opened, in_flight, resolved + in_flight, resolved, confirmed, failures, unreached)
 
 
 def lost(rollout: Rollout, tally: Tally) -> int:
     """Return how many devices of the current stage and epoch were lost after the reboot, or relapsed since."""
+    epoch, stage = rollout.epoch, rollout.stage
     return sum(
         count
         for key, count in tally.items()
-        if (key.epoch, key.stage) == (rollout.epoch, rollout.stage) and key.state in (S.LOST, RELAPSED)
+        if key.state in (S.LOST, RELAPSED) and key.epoch == epoch and key.stage == stage
     )
 
 

@@ -15,6 +15,7 @@ inference", Statistical Science 2023.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 _MULTIPLES = (2, 4, 8, 16, 32)
 _LARGEST_RATE = 0.8
@@ -30,14 +31,19 @@ def log_e_value(failures: int, exposed: int, tolerated: float) -> float:
         tolerated: p0, between 0 and 0.4, both excluded.
     """
     passed = max(exposed - failures, 0)
-    terms = [
-        failures * math.log(rate / tolerated) + passed * math.log((1 - rate) / (1 - tolerated))
-        for rate in sorted({min(_LARGEST_RATE, tolerated * multiple) for multiple in _MULTIPLES})
-    ]
+    terms = [failures * failed + passed * healthy for failed, healthy in _odds(tolerated)]
     largest = max(terms)
     return largest + math.log(sum(math.exp(term - largest) for term in terms) / len(terms))
 
 
+@lru_cache(maxsize=256)
+def _odds(tolerated: float) -> tuple[tuple[float, float], ...]:
+    """Return what one failure, and one device without, adds to the logarithm at each rate of the grid."""
+    rates = sorted({min(_LARGEST_RATE, tolerated * multiple) for multiple in _MULTIPLES})
+    return tuple((math.log(rate / tolerated), math.log((1 - rate) / (1 - tolerated))) for rate in rates)
+
+
+@lru_cache(maxsize=4096)  # most reports change neither k nor n, and each is judged
 def e_value(failures: int, exposed: int, tolerated: float) -> float:
     """Return the e-value itself, at most 1e300."""
     return math.exp(min(log_e_value(failures, exposed, tolerated), math.log(1e300)))

@@ -75,11 +75,11 @@ def soak_s(rollout: Rollout) -> float:
     return 0.0 if rollout.plan.urgency is Urgency.EMERGENCY else rollout.plan.stages[rollout.stage].soak_s
 
 
-def lost_limit(rollout: Rollout, tally: Tally) -> int | None:
+def lost_limit(rollout: Rollout, counts: StageCounts) -> int | None:
     """Return how many devices lost after the reboot halt the current stage at once; None where no number does."""
     if not rollout.plan.halt.lost_after_reboot:
         return None
-    return gate.lost_limit(max(evidence.stage_counts(tally, rollout.stage).opened, rollout.current.target))
+    return gate.lost_limit(max(counts.opened, rollout.current.target))
 
 
 def started(rollout: Rollout, count: int, now: float) -> Rollout:
@@ -96,7 +96,7 @@ def _alarm(rollout: Rollout, tally: Tally, counts: StageCounts) -> Reason | None
     worst = next((item for item in found if item.halts), None)
     if worst is not None:
         return Reason("evidence", _evidence_text(worst, rule.tolerated))
-    limit = lost_limit(rollout, tally)
+    limit = lost_limit(rollout, counts)
     lost = evidence.lost(rollout, tally)
     if limit is not None and lost >= limit:
         text = f"{lost} of {counts.opened} devices of this stage were lost after the reboot; {limit} halt it"

@@ -140,6 +140,7 @@ def _what_next(rollout: Rollout, tally: Tally, decision: Decision) -> list[str]:
         lines += _would_halt(prospect.to_halt(rollout, tally)[0])
     if rollout.phase is Phase.RUNNING and rollout.stages:
         lines += [*_would_pass(rollout, tally), *liars.sentences(liars.liars(rollout, tally))]
+        lines += [text for text in (diversity.hopeless(rollout, tally),) if text]
     if rollout.phase is Phase.RUNNING and decision.wake_at is not None:
         until = {HELD: "there is room under the ceiling", "soaking": "the soak is over"}
         lines.append(f"it goes on by itself when {until.get(decision.reason.code, 'that time has come')}")
@@ -218,7 +219,8 @@ def _to_halt(found: ToHalt) -> View:
 def _lost(rollout: Rollout, tally: Tally) -> View | None:
     if not rollout.stages:
         return None
-    return {"k": evidence.lost(rollout, tally), "halts_at": judgement.lost_limit(rollout, tally)}
+    limit = judgement.lost_limit(rollout, evidence.stage_counts(tally, rollout.stage))
+    return {"k": evidence.lost(rollout, tally), "halts_at": limit}
 
 
 def _bound(rollout: Rollout, tally: Tally) -> View | None:
