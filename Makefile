@@ -9,6 +9,8 @@
 # make mutants    10 million mutants of every kind of message, none of which a device may take; MUTANTS=n
 # make fuzz       5 million hostile inputs for every parser, none of which may crash or hang; FUZZ=n
 # make campaigns  10,000 hostile days for the engine, each in virtual time, no promise of which may break; CAMPAIGNS=n
+# make screenshots  every page, light, dark and on a phone, as pictures in a folder; SHOTS=folder
+# make man        the manual page man/ota.1, after a change of commands or options
 # make lock       new locks after a change of dependencies; needs uv
 # make clean      removes the virtual environment and everything that was made
 #
@@ -19,6 +21,7 @@ KILLS ?= 2000
 MUTANTS ?= 10000000
 FUZZ ?= 5000000
 CAMPAIGNS ?= 10000
+SHOTS ?= screenshots
 UV ?= uv
 PYTEST_ARGS ?=
 export KEEP SEED SEEDS PYTHON
@@ -28,7 +31,7 @@ READY := .venv/.installed
 CODE := orchestrator tests benchmarks
 LOCK := $(UV) pip compile pyproject.toml --universal --generate-hashes --no-header -q
 
-.PHONY: demo test check static fix bench kill-test mutants fuzz campaigns lock clean broker
+.PHONY: demo test check static fix bench kill-test mutants fuzz campaigns screenshots man lock clean broker
 
 demo: $(READY)
 	@scripts/setup broker --optional
@@ -37,6 +40,8 @@ demo: $(READY)
 test: $(READY) broker
 	@scripts/setup token
 	@scripts/setup clients
+	@scripts/setup browser
+	@scripts/setup promtool
 	@$(BIN)/pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
 
 check: static
@@ -67,6 +72,14 @@ fuzz: $(READY)
 
 campaigns: $(READY)
 	@$(BIN)/python -m tests.campaigns.campaigns $(CAMPAIGNS)
+
+screenshots: $(READY)
+	@scripts/setup browser
+	@$(BIN)/python -m tests.browser.screenshots $(SHOTS)
+
+man: $(READY)
+	@mkdir -p man
+	@$(BIN)/python -m orchestrator.cli.manual > man/ota.1
 
 lock:
 	@command -v $(UV) >/dev/null || { echo "lock: uv is not installed; pip install uv, or name it: make lock UV=PATH"; exit 1; }

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import structlog
 
-from benchmarks import halts, ingest, pace, rehearsal, start, step, triggers
+from benchmarks import halts, ingest, pace, polls, rehearsal, start, step, triggers
 from orchestrator.daemon import tune_interpreter
 from orchestrator.demo.broker import broker
 
@@ -44,6 +44,7 @@ async def _main() -> None:
             await halts.run(info, _folder(folder, "halts"), HALTS, max(devices // 10, 1000))
         await step.run(_folder(folder, "step"), 5 * devices)
         await start.run(_folder(folder, "start"), 5 * devices)
+        await polls.run(_folder(folder, "polls"), 5 * devices, 1)
     pace.run(rounds)
     rehearsal.run(rounds)
 

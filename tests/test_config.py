@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,10 @@ import yaml
 
 from orchestrator import config
 from orchestrator.config.load import keys
+from orchestrator.daemon import given
 from orchestrator.errors import ConfigError
+from orchestrator.web.certificate_headers import Form, Part
+from orchestrator.web.certificates import CertificateSettings
 
 SHIPPED = Path(__file__).parents[1] / "config.yaml"
 MISSING = ("trust.trigger_key_file", "trust.public_keys_file", "http.operator_token_file")
@@ -209,7 +213,11 @@ def test_a_secret_in_the_environment_is_refused_and_not_repeated(environ: dict[s
         ("sources: {max_artifact_size: 5}", "sources.max_artifact_size: 5 is not a size"),
         ("trust: {token_keys: [trigger.pem]}", "trust.token_keys.0: must be a URI such as pkcs11:"),
         ("trust: {token_keys: ['pkcs11:a?pin-value=1234']}", "trust.token_keys.0: must not hold a PIN;"),
-        ("download: {presign_lifetime: 8d}", 'download.presign_lifetime: must be between "1s" and "7d"'),
+        ("download: {presign_lifetime: 8d}", 'download.presign_lifetime: must be between "1s" and "5d"'),
+        ("download: {cdn_url: 'https://h'}", "download.cdn_origin: missing, though download.cdn_url is given"),
+        ("download: {cdn_url: 'https://h', cdn_origin: 's3://b'}", "download.cdn_origin: must be s3://bucket/ or"),
+        ("download: {site_at_once: -1}", "download.site_at_once: must be greater than or equal to 0"),
+        ("download: {site_turn: 0s}", "download.site_turn: must be more than nothing"),
         ("dispatcher: {batch: 51}", "dispatcher.batch: must be less than or equal to 50"),
         ("recorder: {linger: 2s}", "recorder.linger: must be less than or equal to 1"),
         ("log: {level: loud}", "log.level: must be 'debug', 'info', 'warning' or 'error'"),
@@ -308,6 +316,41 @@ def test_who_lets_devices_have_what_they_cannot_verify_says_why(environ: dict[st
         assert fault.startswith("unsigned_clients.reason: missing: say why devices may get what they cannot verify")
     file.write_text("unsigned_clients: {allow: true, reason: a laboratory}")
     assert config.load(file, environ).unsigned_clients.reason == "a laboratory"
+
+
+def test_client_certificates_are_read(environ: dict[str, str], file: Path) -> None:
+    file.write_text(
+        "client_certificates:\n  proxies: [127.0.0.1/32, 'fd00::/8']\n  header: X-Controller-ID\n  form: name\n"
+        "  verify_header: null\n  issuer_header: X-Authority-1\n  issuer_hashes: ['AB:CD:EF:01']\n"
+    )
+    known = given.certificates(config.load(file, environ))
+    assert known.settings == CertificateSettings(
+        (ip_network("127.0.0.1/32"), ip_network("fd00::/8")),
+        "x-controller-id",
+        Form.NAME,
+        Part.COMMON_NAME,
+        "",
+        "x-authority-1",
+        ("ab:cd:ef:01",),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("proxies: [everywhere]", "proxies.0"),
+        ("header: 'X Client'", "header"),
+        ("verify_header: ''", "verify_header"),
+        ("form: pem", "form"),
+        ("identifier: serial", "identifier"),
+        ("issuer_header: x-authority-1", "issuer_hashes"),
+        ("issuer_hashes: [deadbeef]", "issuer_hashes"),
+        ("issuer_hashes: [hash]", "issuer_hashes.0"),
+    ],
+)
+def test_faults_of_client_certificates(environ: dict[str, str], file: Path, text: str, key: str) -> None:
+    [fault] = faults_of(file, environ, f"client_certificates: {{{text}}}")
+    assert fault.startswith(f"client_certificates.{key}: ")
 
 
 def test_a_section_in_another_case_with_a_wrong_value_is_a_clear_error(file: Path) -> None:

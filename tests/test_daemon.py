@@ -6,6 +6,8 @@ import asyncio
 import json
 import signal
 import socket
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -18,12 +20,15 @@ from structlog.testing import capture_logs
 from orchestrator import daemon as module
 from orchestrator.adapters.systemd import Notifier
 from orchestrator.cli.main import cli
+from orchestrator.daemon.health import Pulse
 from orchestrator.demo import broker as brokers
 from orchestrator.demo.broker import HOST, BrokerInfo, free_port
 from orchestrator.errors import UnavailableError
 from orchestrator.wire.report import Hello, encode
 from orchestrator.wire.topics import Channel, uplink
 from tests.support.scene import Deployment, daemon, operator
+
+WELL = Pulse(store_fault="", writer_busy_s=0, link=1, link_untended_s=0, lag_s=0, key_faults=(), stops=())
 
 
 async def test_it_tells_systemd_how_it_is(tmp_path: Path, open_broker: BrokerInfo) -> None:
@@ -200,6 +205,8 @@ class _Store:
         self._turns = list(turns)
         self.asked = asyncio.Event()
 
+    fault = ""
+
     async def read(self, _work: object) -> list[object]:
         turn = self._turns.pop(0)
         if turn == "away":
@@ -216,7 +223,11 @@ async def test_a_stuck_store_starves_the_watchdog(tmp_path: Path) -> None:
         receiver.bind(str(tmp_path / "notify"))
         store = _Store("answers", "away", "answers", "hangs")
         parts: Any = SimpleNamespace(
-            store=store, bus=SimpleNamespace(link=0), hearing=lambda: True, dispatcher=SimpleNamespace(published=3)
+            store=store,
+            bus=SimpleNamespace(link=0),
+            hearing=lambda: True,
+            dispatcher=SimpleNamespace(published=3),
+            pulse=lambda: WELL,
         )
         notifier = Notifier(str(tmp_path / "notify"), watchdog_interval_s=0.001)
         with capture_logs() as logs:
@@ -232,6 +243,71 @@ async def test_a_stuck_store_starves_the_watchdog(tmp_path: Path) -> None:
     assert [line["event"] for line in logs] == ["store.unavailable"]
 
 
+class _Healed(_Store):
+    """A store that cannot be written until it is tried."""
+
+    fault = "the database failed: locked"
+
+    async def probe(self) -> str:
+        self.fault = ""
+        return ""
+
+
+async def fed(parts: Any, folder: Path, store: _Store) -> tuple[list[bytes], list[str]]:
+    """Return what systemd is told until the store hangs, and what is logged."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.setblocking(False)
+        receiver.bind(str(folder / "notify"))
+        notifier = Notifier(str(folder / "notify"), watchdog_interval_s=0.001)
+        with capture_logs() as logs:
+            feeding = asyncio.create_task(module._feed_watchdog(cast(module.Parts, parts), notifier))
+            await store.asked.wait()
+            feeding.cancel()
+            await asyncio.gather(feeding, return_exceptions=True)
+        told = []
+        with suppress(BlockingIOError):
+            while True:
+                told.append(receiver.recv(1024))
+    return told, [f"{line['event']} {line.get('part', '')}".strip() for line in logs]
+
+
+def parts_of(store: _Store, *pulses: Pulse) -> Any:
+    given = iter(pulses)
+    return SimpleNamespace(
+        store=store,
+        bus=SimpleNamespace(link=1),
+        hearing=lambda: True,
+        dispatcher=SimpleNamespace(published=0),
+        pulse=lambda: next(given),
+    )
+
+
+async def test_who_is_unwell_starves_the_watchdog_and_says_once_why(tmp_path: Path) -> None:
+    store = _Store("answers", "answers", "answers", "hangs")
+    stuck = replace(WELL, writer_busy_s=31)
+    told, logged = await fed(parts_of(store, stuck, stuck, WELL, WELL), tmp_path, store)
+    status = b"STATUS=broker connected; 0 rollouts running; 0 triggers published"
+    unwell = status + b"; unwell: one piece of work has kept the writer for 31 s"
+    assert told == [unwell, unwell, status, b"WATCHDOG=1"]
+    assert logged == ["daemon.unwell store"]
+
+
+async def test_a_stop_that_is_not_stored_keeps_the_daemon_alive(tmp_path: Path) -> None:
+    store = _Store("answers", "hangs")
+    broken = replace(WELL, store_fault="database or disk is full", lag_s=999, stops=("spring",))
+    told, _ = await fed(parts_of(store, broken, broken), tmp_path, store)
+    assert told[-1] == b"WATCHDOG=1"
+
+
+async def test_a_fault_of_a_moment_starves_nobody(tmp_path: Path) -> None:
+    store = _Healed("answers", "hangs")
+    parts = parts_of(store)
+    parts.pulse = lambda: replace(WELL, store_fault=store.fault)
+    told, logged = await fed(parts, tmp_path, store)
+    assert told[-1] == b"WATCHDOG=1"
+    assert logged == []
+
+
 async def test_a_blocked_loop_feeds_no_watchdog(tmp_path: Path) -> None:
     """What feeds it is a task of the same loop: while the loop is held, however long, nothing is told."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
@@ -239,7 +315,11 @@ async def test_a_blocked_loop_feeds_no_watchdog(tmp_path: Path) -> None:
         receiver.bind(str(tmp_path / "notify"))
         store = _Store("answers", "answers", "hangs")
         parts: Any = SimpleNamespace(
-            store=store, bus=SimpleNamespace(link=1), hearing=lambda: True, dispatcher=SimpleNamespace(published=0)
+            store=store,
+            bus=SimpleNamespace(link=1),
+            hearing=lambda: True,
+            dispatcher=SimpleNamespace(published=0),
+            pulse=lambda: WELL,
         )
         notifier = Notifier(str(tmp_path / "notify"), watchdog_interval_s=0.001)
         feeding = asyncio.create_task(module._feed_watchdog(cast(module.Parts, parts), notifier))

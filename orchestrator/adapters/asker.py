@@ -9,9 +9,7 @@ Rules:
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
-import socket
 import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,12 +17,11 @@ from urllib.parse import SplitResult, urlsplit
 
 import httpx2
 
+from orchestrator.adapters.reach import PORTS, Network, address_of, literal, port_of, target_of
 from orchestrator.core.judging.outside import MAX_BODY_BYTES
 from orchestrator.errors import RequestError, UnavailableError
+from orchestrator.wire.hosts import Address, is_plain
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-_PORTS = {"http": 80, "https": 443}
 _WAIT_S = 30.0
 """Whoever asks has a deadline of its own; this one ends what it left behind."""
 
@@ -71,27 +68,16 @@ class HttpAsker:
 
     async def _address(self, parts: SplitResult) -> Address:
         host = parts.hostname or ""
-        literal = _literal(host)
-        if literal is not None:
-            return literal  # it is listed as it stands
-        loop = asyncio.get_running_loop()
-        try:
-            found = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-        except OSError:
-            raise UnavailableError(f"{host} has no address", code="no_address") from None
-        for item in found:
-            address = ipaddress.ip_address(item[4][0])
-            if address.is_global or any(address in network for network in self._settings.networks):
-                return address
-        raise RequestError(f"{host} has no public address, and none in gates.networks", code="address_not_public")
+        written = literal(host)
+        if written is not None:
+            return written  # it is listed as it stands
+        return await address_of(host, self._settings.networks, "gates.networks")
 
     async def _get(self, parts: SplitResult, address: Address) -> bytes:
-        shown = f"[{address}]" if address.version == 6 else str(address)
-        target = f"{parts.scheme}://{shown}:{_port(parts)}{parts.path or '/'}{'?' + parts.query if parts.query else ''}"
-        headers = {"Host": parts.netloc, "Accept": "application/json", "Accept-Encoding": "identity"}
-        named = {} if _literal(parts.hostname or "") else {"sni_hostname": parts.hostname}
+        target = target_of(parts, address)
+        headers = {"Host": target.host, "Accept": "application/json", "Accept-Encoding": "identity"}
         client = httpx2.AsyncClient(verify=self._trust, trust_env=False, follow_redirects=False, timeout=_WAIT_S)
-        async with client, client.stream("GET", target, headers=headers, extensions=named) as response:
+        async with client, client.stream("GET", target.url, headers=headers, extensions=target.extensions) as response:
             if response.status_code != httpx2.codes.OK:
                 raise UnavailableError(f"it answered {response.status_code}", code="bad_answer")
             return await _read(response)
@@ -100,8 +86,8 @@ class HttpAsker:
 def origin_of(parts: SplitResult) -> str:
     """Return the origin of a URL as it is listed: without the port that its scheme has anyway."""
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    port = _port(parts)
-    return f"{parts.scheme}://{host}" + ("" if port == _PORTS[parts.scheme] else f":{port}")
+    port = port_of(parts)
+    return f"{parts.scheme}://{host}" + ("" if port == PORTS[parts.scheme] else f":{port}")
 
 
 def settings_of(origins: Iterable[str], networks: Iterable[str]) -> AskerSettings:
@@ -124,18 +110,9 @@ async def _read(response: httpx2.Response) -> bytes:
 def _split(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
-        _port(parts)
+        port_of(parts)
     except (ValueError, KeyError):
         raise RequestError("it is no address of a service", code="bad_url") from None
+    if "@" in parts.netloc or not is_plain(url):
+        raise RequestError("it holds a user, a blank or a backslash, which no service is asked with", code="bad_url")
     return parts
-
-
-def _port(parts: SplitResult) -> int:
-    return parts.port or _PORTS[parts.scheme]
-
-
-def _literal(host: str) -> Address | None:
-    try:
-        return ipaddress.ip_address(host)
-    except ValueError:
-        return None

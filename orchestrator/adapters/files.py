@@ -64,6 +64,20 @@ class FileSource:
         finally:
             file.close()
 
+    async def read_part(self, locator: Locator, start: int, end: int) -> bytes:
+        """Return some of the pinned bytes; see `ports.ArtifactSource`."""
+        uri = locator.uri
+
+        def job() -> bytes:
+            with _open(uri, self._resolve(uri)) as file:
+                part = os.pread(file.fileno(), end - start, start)
+                version = _version(os.fstat(file.fileno()))
+            if len(part) != end - start or locator.version not in (None, version):
+                raise _changed(uri)
+            return part
+
+        return await _in_thread(uri, job)
+
     async def list(self, prefix: str) -> AsyncIterator[Found]:
         """List the files of a folder and of those in it, by name; see `ports.ArtifactSource`."""
         for found in await _in_thread(prefix, lambda: tuple(self._walk(prefix))):

@@ -24,7 +24,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from orchestrator.adapters.s3_errors import FAILURES, Asked, bad_uri, explain, not_s3
+from orchestrator.adapters.s3_errors import FAILURES, Asked, bad_uri, changed, explain, not_s3
 from orchestrator.errors import ConfigError, RequestError, TrustError, UnavailableError
 from orchestrator.ports import Found, Locator
 
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 CHUNK_BYTES: Final = 1 << 20
 THREADS: Final = "s3-call"
 LONGEST_URL_S: Final = 7 * 24 * 3600
+_CONNECTIONS = 10
+"""As many as botocore keeps open."""
 _SCHEME = "s3://"
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}")
 _ENDPOINT = re.compile(r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?")
@@ -100,7 +102,7 @@ class S3Source:
         self._settings = settings
         self._clock = clock
         self._sleep = sleep
-        self._pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix=THREADS)
+        self._pool = ThreadPoolExecutor(max_workers=_CONNECTIONS, thread_name_prefix=THREADS)
         self._building = threading.Lock()
         self._built: S3Client | None = None
         self._signing = asyncio.Lock()
@@ -134,6 +136,20 @@ class S3Source:
                 yield chunk
         finally:
             self._drop(download)
+
+    async def read_part(self, locator: Locator, start: int, end: int) -> bytes:
+        """Return some of the pinned bytes, by one request or, where it breaks, several; see `ports.ArtifactSource`."""
+        bucket, key = _parse(locator.uri)
+        place = {"Bucket": bucket, "Key": key, **_pin(locator)}
+        download, part = _Download(locator.uri, place, end - start, start, end), bytearray()
+        try:
+            while len(part) < end - start and (chunk := await self._next_chunk(download)):
+                part += chunk
+        finally:
+            self._drop(download)
+        if len(part) != end - start:
+            raise changed(locator.uri)
+        return bytes(part)
 
     async def list(self, prefix: str) -> AsyncIterator[Found]:
         """List the objects below `s3://bucket/prefix`, each pinned by ETag; see `ports.ArtifactSource`."""
@@ -219,11 +235,13 @@ class S3Source:
 
 @dataclass(slots=True)
 class _Download:
-    """One pinned object on its way; used by one thread at a time."""
+    """One pinned object, or the part of it from `start` to `end`, on its way; used by one thread at a time."""
 
     uri: str
     place: dict[str, Any]
     limit_bytes: int
+    start: int = 0
+    end: int | None = None
     received_bytes: int = 0
     breaks: int = 0
     body: StreamingBody | None = None
@@ -236,8 +254,9 @@ class _Download:
         return chunk
 
     def _open(self, s3: S3Client) -> StreamingBody:
-        if self.received_bytes:
-            self.place["Range"] = f"bytes={self.received_bytes}-"
+        begin = self.start + self.received_bytes
+        if begin or self.end is not None:
+            self.place["Range"] = f"bytes={begin}-{'' if self.end is None else self.end - 1}"
         answer = s3.get_object(**self.place)
         body = answer["Body"]
         size_bytes = self.received_bytes + answer["ContentLength"]

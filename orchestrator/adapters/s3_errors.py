@@ -135,6 +135,11 @@ def bad_uri(uri: str) -> OrchestratorError:
     return _error(_BAD_URI, Asked(uri, "", "", ""), "")
 
 
+def changed(uri: str) -> OrchestratorError:
+    """Return the error for an object that is not any more what was looked at."""
+    return _error(_CHANGED, Asked(uri, "", "", ""), "")
+
+
 def _word(value: object) -> str:
     return value if isinstance(value, str) and _WORD.fullmatch(value) else ""
 

@@ -12,15 +12,16 @@ from typing import Any
 
 import click
 
-from orchestrator.cli import plans, show
-from orchestrator.cli.client import EXIT_ERROR, connect, place
+from orchestrator.cli import completion, plans, show
+from orchestrator.cli.client import connect, place
+from orchestrator.cli.exits import EXIT_ERROR
 from orchestrator.cli.operators import approval_options
 
 View = dict[str, Any]
 
 
 @click.command("edit")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.rollouts)
 @click.option("-f", "--file", "path", required=True, type=plans.plan_file, help="The whole plan as it shall be.")
 @click.option("--reason", default="", help="Why; kept with the version, and needed unless it is a dry run.")
 @click.option("--expect", type=click.IntRange(min=1), metavar="VERSION", help="Only if the plan is this version still.")
@@ -58,8 +59,12 @@ def edit_command(
 
 
 @click.command("rollback")
-@click.argument("name")
-@click.option("--to", help="The earlier release; without it the newest that its statements allow.")
+@click.argument("name", shell_complete=completion.rollouts)
+@click.option(
+    "--to",
+    shell_complete=completion.releases,
+    help="The earlier release; without it the newest that its statements allow.",
+)
 @click.option("--name", "new", help="What the rollback shall be called; without it NAME-rollback.")
 @click.option("--reason", required=True, help="Why; kept in the record.")
 @show.output_option
@@ -73,7 +78,7 @@ def rollback_command(
 
 
 @click.command("history")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.rollouts)
 @show.output_option
 @click.pass_context
 def history_command(context: click.Context, name: str, output: str) -> None:

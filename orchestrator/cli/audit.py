@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.cli import show
-from orchestrator.cli.client import EXIT_ERROR, Client, connect, fail
+from orchestrator.cli.client import Client, connect, fail
+from orchestrator.cli.exits import EXIT_ERROR
 
 if TYPE_CHECKING:
     from orchestrator.core.trust.audit import Checkpoint, Entry, Findings, Head

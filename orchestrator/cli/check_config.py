@@ -36,7 +36,7 @@ def check_config_command(context: click.Context, path: Path, print_effective: bo
         show.emit({"config": str(path), "faults": error.faults}, output, _draw_faults)
         context.exit(1)
     effective = config.effective(settings)
-    if output == "json":
+    if output != "table":
         parsed = {"effective": strict_yaml.parse(effective.encode())} if print_effective else {}
         show.emit({"config": str(path), "faults": []} | parsed, output, _draw_faults)
     else:

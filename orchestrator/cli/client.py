@@ -1,30 +1,31 @@
-"""The command line's side of the operator API: one call, one answer, clear errors."""
+"""The command line's side of the operator API: clear errors, and an exit code. `orchestrator.client` does the rest."""
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import quote
 
 import click
 
+from orchestrator.cli.exits import EXIT_ERROR, EXIT_NOT_FOUND
+from orchestrator.client.errors import ForeignError, RefusedError, UnreachableError
+from orchestrator.errors import RequestError
+
 DEFAULT_SERVER = "http://127.0.0.1:8080"
 DEFAULT_TOKEN_FILES = ("/etc/ota-orchestrator/operator-token", "/etc/ota-orchestrator/secrets/operator-token")
 DEFAULT_SOCKET = "/run/ota-orchestrator/admin.sock"
-_ORIGIN = re.compile(r"https?://[^/?#\s]+/?")
 WAIT_S = 2.0
 """Pause between two looks at a proposal that is waited for."""
-CONFLICT = 409
-EXIT_ERROR, EXIT_HALTED, EXIT_TIMEOUT, EXIT_NOT_FOUND = 1, 3, 4, 5
+CONFLICT, NOT_FOUND = 409, 404
 
 
 class Client:
-    """Talks to the daemon.
+    """Talks to the daemon, and ends the command with a clear sentence where that fails.
 
     Args:
         server: its origin.
@@ -33,41 +34,35 @@ class Client:
     """
 
     def __init__(self, server: str, token_file: Path | None, socket: Path | None = None) -> None:
-        import httpx2
+        from orchestrator.client.transport import Transport
 
-        if socket is None and not _ORIGIN.fullmatch(server):
-            fail(
-                f"{server!r} is no address of a daemon; write http://HOST:PORT or https://HOST, as {DEFAULT_SERVER} is"
-            )
-        self._server = server if socket is None else str(socket)
-        options: dict[str, Any] = {"base_url": server, "timeout": 60.0, "trust_env": False}
-        if token_file is not None:
-            options["headers"] = {"Authorization": f"Bearer {_token(token_file)}"}
-        if socket is not None:
-            if not socket.is_socket():
-                fail(f"there is no admin socket {socket}; is `ota serve` running, with operators.socket in its file?")
-            options |= {"base_url": "http://admin", "transport": httpx2.HTTPTransport(uds=str(socket))}
+        token = "" if token_file is None else _token(token_file)
+        if socket is not None and not socket.is_socket():
+            fail(f"there is no admin socket {socket}; is `ota serve` running, with operators.socket in its file?")
         try:
-            self._http = httpx2.Client(**options)
-        except httpx2.InvalidURL as error:
-            fail(f"{server} is no address of a daemon: {error}; write --server http://host:port")
+            self._transport = Transport(server, token, socket=socket)
+        except RequestError as error:
+            fail(f"{error.message}, as {DEFAULT_SERVER} is")
 
     def close(self) -> None:
         """Close the connection."""
-        self._http.close()
+        self._transport.close()
 
     def get(self, path: str, **query: object) -> Any:
-        """Return the answer to a question."""
-        return _read(self._send("GET", path, params={name: str(value) for name, value in query.items()}))
+        """Return the answer to a question; a list whose `limit` is not given comes whole."""
+        with _explained():
+            if "limit" in query:
+                return self._transport.get(path, query).body
+            pages = self._transport.pages(path, query)
+            found = next(pages).body
+            for page in pages:
+                found += page.body
+            return found
 
     def post(self, path: str, body: object, *, wait: bool = False) -> Any:
         """Return the answer to a change; with `wait`, only after those have approved it who must."""
-        options = {"content": json.dumps(body, default=str), "headers": {"Content-Type": "application/json"}}
-        answer = self._send("POST", path, **options)
-        while wait and answer.status_code == CONFLICT and (proposal := _proposal_in(answer)) is not None:
-            self._await(proposal)
-            answer = self._send("POST", path, **options)
-        said = _read(answer)
+        with _explained():
+            said = self._post(path, body, wait=wait)
         if isinstance(said, dict) and "review" in said:
             number = said["review"]
             click.echo(
@@ -77,19 +72,17 @@ class Client:
 
     def lines(self, method: str, path: str, body: object = None) -> Iterator[Any]:
         """Yield an answer of many lines, one JSON value each, as it comes."""
-        import httpx2
+        with _explained():
+            yield from self._transport.lines(method, path, body)
 
-        content = None if body is None else json.dumps(body, default=str)
-        headers = {"Content-Type": "application/json"}
-        try:
-            with self._http.stream(method, f"/api/v1{path}", content=content, headers=headers) as answer:
-                if not answer.is_success:
-                    answer.read()
-                    _explain(answer)
-                for line in answer.iter_lines():
-                    yield json.loads(line)
-        except (httpx2.HTTPError, ValueError) as error:
-            fail(f"the daemon at {self._server} did not finish its answer: {error}")
+    def _post(self, path: str, body: object, *, wait: bool) -> Any:
+        while True:
+            try:
+                return self._transport.post(path, body).body
+            except RefusedError as error:
+                if not wait or error.status != CONFLICT or error.proposal is None:
+                    raise
+                self._await(error.proposal)
 
     def _await(self, proposal: int) -> None:
         click.echo(f"waiting for others to `ota approve {proposal} --reason WHY`", err=True)
@@ -98,13 +91,20 @@ class Client:
         if found["state"] != "approved":
             fail(f"proposal {proposal} is {found['state']}")
 
-    def _send(self, method: str, path: str, **options: Any) -> Any:
-        import httpx2
 
-        try:
-            return self._http.request(method, f"/api/v1{path}", **options)
-        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            fail(f"the daemon does not answer at {self._server}: {error}; is `ota serve` running? (see --server)")
+@contextmanager
+def _explained() -> Iterator[None]:
+    """End the command with what went wrong between us and the daemon."""
+    try:
+        yield
+    except UnreachableError as error:
+        fail(f"{error.message} (see --server)" if error.message.endswith("?") else error.message)
+    except ForeignError as error:
+        fail(f"{error.message}; see --server")
+    except RefusedError as error:
+        for text in error.faults or (error.message,):
+            click.echo(f"error: {text}", err=True)
+        raise SystemExit(EXIT_NOT_FOUND if error.status == NOT_FOUND else EXIT_ERROR) from None
 
 
 def place(*words: str) -> str:
@@ -145,23 +145,6 @@ def _door(root: click.Context) -> tuple[Path | None, Path | None]:
     fail(f"no operator token can be read: neither {' nor '.join(DEFAULT_TOKEN_FILES)}; name one with --token-file")
 
 
-def _read(answer: Any) -> Any:
-    if not answer.is_success:
-        _explain(answer)
-    try:
-        return answer.json()
-    except ValueError:
-        _fail_foreign(answer)
-
-
-def _proposal_in(answer: Any) -> int | None:
-    try:
-        number = answer.json()["proposal"]
-    except (ValueError, KeyError, TypeError):
-        return None
-    return number if isinstance(number, int) else None
-
-
 def _token(path: Path) -> str:
     try:
         token = path.read_text(encoding="ascii").strip()
@@ -172,20 +155,3 @@ def _token(path: Path) -> str:
     if not token.isprintable() or not token:
         fail(f"{os.fspath(path)} holds no operator token; it must be one line of text")
     return token
-
-
-def _explain(answer: Any) -> NoReturn:
-    try:
-        body = answer.json()
-        text, faults = str(body["detail"]), body.get("faults", [])
-    except (ValueError, KeyError, TypeError):
-        _fail_foreign(answer)
-    for fault in faults:
-        click.echo(f"error: {fault}", err=True)
-    if not faults:
-        click.echo(f"error: {text}", err=True)
-    raise SystemExit(EXIT_NOT_FOUND if answer.status_code == 404 else EXIT_ERROR)
-
-
-def _fail_foreign(answer: Any) -> NoReturn:
-    fail(f"{answer.request.url} is not our daemon: it answered {answer.status_code} in another format; see --server")

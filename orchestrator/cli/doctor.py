@@ -1,12 +1,14 @@
-"""`ota doctor`: prove that what surrounds the daemon does what the daemon relies on.
+"""`ota doctor`: look at all that the daemon needs, and prove what the broker lets devices do.
 
 Rules:
-- One line per finding, with what to do about it; any fault makes the exit code 1.
+- One line per finding, with what to do about it; the worst one makes the exit code: 1 for a fault, 6 for a warning.
+- It works whether the daemon runs or not, and says what it could not look at.
 - Passwords and keys come from files, never from the command line.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -16,19 +18,61 @@ from urllib.parse import urlsplit
 import click
 
 from orchestrator.cli import show
-from orchestrator.cli.client import EXIT_ERROR
+from orchestrator.cli.check_config import DEFAULT_CONFIG
+from orchestrator.cli.exits import EXIT_ERROR, EXIT_WARNING
 from orchestrator.errors import RequestError
 
 if TYPE_CHECKING:
     from orchestrator.doctor.examine import Finding
     from orchestrator.doctor.party import Address, Login
+    from orchestrator.doctor.results import Result
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
-@click.group("doctor")
-def doctor_group() -> None:
-    """Prove that what surrounds the daemon does what it relies on."""
+@click.group("doctor", invoke_without_command=True)
+@click.option(
+    "--config",
+    "path",
+    envvar="OTA_CONFIG",
+    default=DEFAULT_CONFIG,
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="The YAML file of the daemon.",
+)
+@show.output_option
+@click.pass_context
+def doctor_group(context: click.Context, path: Path, output: str) -> None:
+    """Look at everything that the daemon needs, and say what to do about it.
+
+    Looks at the configuration, the database, the broker, S3, the clocks, keys, certificates and who can read them.
+    Best run as root, on the machine of the daemon.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from orchestrator.daemon import checkup
+    from orchestrator.doctor.results import worst
+
+    results = []
+    for result in checkup.look(path, os.environ):
+        results.append(result)
+        if output == "table":
+            _draw_result(result)
+    if output != "table":
+        said = [asdict(result) | {"level": result.level.name.lower()} for result in results]
+        show.emit(said, output, lambda _: None)
+    context.exit(_EXITS[worst(results).name])
+
+
+_EXITS = {"OK": 0, "UNKNOWN": 0, "WARNING": EXIT_WARNING, "FAULT": EXIT_ERROR}
+_WORDS = {"OK": ("ok", "green"), "UNKNOWN": ("?", None), "WARNING": ("warn", "yellow"), "FAULT": ("FAULT", "red")}
+
+
+def _draw_result(result: Result) -> None:
+    word, colour = _WORDS[result.level.name]
+    click.echo(f"{click.style(f'{word:<5}', fg=colour)}  {result.name:<22} {show.plain(result.text)}")
+    if result.remedy:
+        click.echo(f"{'':<30}{show.plain(result.remedy)}")
 
 
 @doctor_group.command("broker")
@@ -68,7 +112,7 @@ def broker_command(
         raise RequestError("give either --credentials or --certificates", code="no_logins")
     logins = _passwords(credentials, names) if credentials else _certificates(certificates or Path(), names)
     findings = _shown(examine(_address(broker, ca_file), *logins), output)
-    if output == "json":
+    if output != "table":
         show.emit([asdict(finding) for finding in findings], output, lambda _: None)
     if not all(finding.passed for finding in findings):
         context.exit(EXIT_ERROR)

@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 
 import click
 
-from orchestrator.cli import show
-from orchestrator.cli.client import EXIT_ERROR, connect, fail
+from orchestrator.cli import completion, show
+from orchestrator.cli.client import connect, fail
+from orchestrator.cli.dialects import Dialect
+from orchestrator.cli.exits import EXIT_ERROR
 from orchestrator.core.reason import counted
-from orchestrator.core.targeting.dialect import DIALECTS
 
 _CHUNK = 1000
 _MAX_FAULTS = 100
@@ -44,7 +45,7 @@ class _Entry(NamedTuple):
 
 
 @click.command("set")
-@click.argument("ids", nargs=-1, required=True)
+@click.argument("ids", nargs=-1, required=True, shell_complete=completion.devices)
 @click.option("--site", help='Where they stand; "" forgets it.')
 @click.option("--time-zone", help="Their time zone, such as Europe/Berlin.")
 @click.option("--revision", help="Their hardware revision.")
@@ -52,7 +53,7 @@ class _Entry(NamedTuple):
 @click.option("--untag", multiple=True, help="Take a tag away.")
 @click.option("--group", "join", multiple=True, help="Add to a group; repeat for more.")
 @click.option("--no-group", "leave", multiple=True, help="Take out of a group.")
-@click.option("--dialect", type=click.Choice(DIALECTS), help="What they speak.")
+@click.option("--dialect", type=Dialect(), help="What they speak.")
 @click.option("--enforces", multiple=True, help='Image signature that they enforce; repeat for more, "" for none.')
 @click.option("--attr", "attributes", multiple=True, metavar="NAME=VALUE", help="Set a value; NAME= forgets it.")
 @show.output_option

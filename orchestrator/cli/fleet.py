@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 import click
 
-from orchestrator.cli import show
+from orchestrator.cli import completion, show
 from orchestrator.cli.client import connect, fail, place
 from orchestrator.cli.endpoints import count_command
 from orchestrator.core.reason import counted
@@ -29,7 +29,7 @@ def fleet_group() -> None:
 
 
 @fleet_group.command("exposed")
-@click.argument("rollout", default="")
+@click.argument("rollout", default="", shell_complete=completion.rollouts)
 @click.option("--advisory", default="", help="What all rollouts with this advisory mend, such as CVE-2026-1234.")
 @click.option("--below-rel", "below", type=int, help="Devices that run a lower release counter.")
 @click.option("--export", type=click.Choice(["csv", "json"]), help="List every device, one a line.")
@@ -58,7 +58,7 @@ fleet_group.add_command(count_command)
 
 
 @click.command("curve")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.rollouts)
 @click.option("-o", "--output", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
 @click.pass_context
 def curve_command(context: click.Context, name: str, output: str) -> None:

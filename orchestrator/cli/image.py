@@ -9,8 +9,6 @@ Rules:
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -109,6 +107,9 @@ def _load_key(path: Path) -> ImagePrivateKey:
 
 def _write(file: Path, trailer: bytes, target: Path) -> Path:
     """Write the image and its trailer beside `target`; returns where."""
+    import shutil
+    import tempfile
+
     path: Path | None = None
     try:
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)

@@ -9,14 +9,14 @@ from typing import TextIO
 
 import click
 
-from orchestrator.cli import show
+from orchestrator.cli import completion, show
 from orchestrator.cli.client import connect, fail, place
+from orchestrator.cli.dialects import Dialect
 from orchestrator.cli.facts import import_command, set_command
 from orchestrator.cli.inspect import inspect_command
 from orchestrator.cli.quarantine import quarantine_command, release_command
 from orchestrator.cli.sign import sign_command, verify_command
 from orchestrator.core.reason import counted
-from orchestrator.core.targeting.dialect import DIALECTS
 
 _CHUNK = 1000
 
@@ -27,10 +27,10 @@ def device_group() -> None:
 
 
 @device_group.command("add")
-@click.argument("ids", nargs=-1)
+@click.argument("ids", nargs=-1, shell_complete=completion.devices)
 @click.option("--model", required=True, help="Hardware model of these devices.")
 @click.option("--group", "groups", multiple=True, help="Group they belong to; repeat for more.")
-@click.option("--dialect", type=click.Choice(DIALECTS), help="What they speak; otad unless they are known.")
+@click.option("--dialect", type=Dialect(), help="What they speak; otad unless they are known.")
 @click.option("--enforces", multiple=True, help="Image signature that they enforce by themselves; repeat for more.")
 @click.option("--count", type=int, help="Make so many identifiers from --pattern instead of naming them.")
 @click.option("--pattern", default="dev-{:05d}", show_default=True, help="Identifier pattern for --count.")
@@ -99,7 +99,7 @@ def list_devices(context: click.Context, after: str, limit: int, select: str, qu
 
 
 @device_group.command("get")
-@click.argument("device_id")
+@click.argument("device_id", shell_complete=completion.devices)
 @show.output_option
 @click.pass_context
 def get_device(context: click.Context, device_id: str, output: str) -> None:
@@ -108,7 +108,7 @@ def get_device(context: click.Context, device_id: str, output: str) -> None:
 
 
 @device_group.command("explain")
-@click.argument("device_id")
+@click.argument("device_id", shell_complete=completion.devices)
 @show.output_option
 @click.pass_context
 def explain_device(context: click.Context, device_id: str, output: str) -> None:

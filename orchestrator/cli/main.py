@@ -1,8 +1,7 @@
 """The command `ota`. The only place that turns errors into exit codes.
 
 Rules:
-- Exit codes: 0 well, 1 error, 2 wrong usage, 3 rollout halted, aborted or inconclusive, 4 timeout,
-  5 not found, 130 interrupted.
+- What the exit codes mean stands in `exits`, which help, manual and documentation show.
 - Heavy imports stay inside the commands, so that every command starts fast.
 """
 
@@ -15,15 +14,20 @@ from pathlib import Path
 import click
 
 from orchestrator import __version__
+from orchestrator.cli import examples
 from orchestrator.cli.audit import audit_group
+from orchestrator.cli.backup import backup_command, restore_command
 from orchestrator.cli.broker import broker_group
 from orchestrator.cli.check_config import DEFAULT_CONFIG, check_config_command
-from orchestrator.cli.client import DEFAULT_SERVER, DEFAULT_TOKEN_FILES, EXIT_ERROR
+from orchestrator.cli.client import DEFAULT_SERVER, DEFAULT_TOKEN_FILES
+from orchestrator.cli.completion import completion_command
 from orchestrator.cli.doctor import doctor_group
 from orchestrator.cli.endpoints import endpoints_group
+from orchestrator.cli.exits import EXIT_ERROR, EXIT_INTERRUPTED, MEANINGS
 from orchestrator.cli.fleet import fleet_group
 from orchestrator.cli.inventory import artifact_group, device_group, release_group
 from orchestrator.cli.keys import keys_group
+from orchestrator.cli.openapi import openapi_command
 from orchestrator.cli.operators import (
     approvals_command,
     approve_command,
@@ -35,12 +39,13 @@ from orchestrator.cli.rollout import rollout_group
 from orchestrator.cli.simulate import simulate_command
 from orchestrator.cli.status import status_command
 from orchestrator.cli.warrants import warrant_group
+from orchestrator.cli.webhooks import webhook_group
 from orchestrator.errors import ConfigError, OrchestratorError
 
-EXIT_INTERRUPTED = 130
+_EXITS = "\b\nExit codes:\n" + "\n".join(f"  {code:<4} {meaning}" for code, meaning in MEANINGS.items())
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}, epilog=_EXITS)
 @click.option("--server", envvar="OTA_SERVER", default=DEFAULT_SERVER, show_default=True, help="Origin of the daemon.")
 @click.option(
     "--token-file",
@@ -54,10 +59,14 @@ EXIT_INTERRUPTED = 130
     type=click.Path(path_type=Path),
     help="Admin socket of the daemon on this machine; it needs no token, but root's rights or the daemon's.",
 )
+@click.option("--no-input", is_flag=True, help="Ask nobody; what needs a yes then needs --yes.")
 @click.version_option(__version__, prog_name="ota")
-def cli(server: str, token_file: Path | None, socket: Path | None) -> None:
+@click.pass_context
+def cli(context: click.Context, server: str, token_file: Path | None, socket: Path | None, no_input: bool) -> None:
     """Bring signed releases to device fleets, and halt the bad ones by evidence."""
-    del server, token_file, socket  # read from the context by `client.connect`
+    del server, token_file, socket, no_input  # read from the context by `client.connect` and `asking`
+    if os.environ.get("NO_COLOR"):
+        context.color = False
 
 
 @cli.command("serve")
@@ -102,17 +111,23 @@ for command in (
     reject_command,
     review_command,
     warrant_group,
+    webhook_group,
     simulate_command,
     doctor_group,
+    backup_command,
+    restore_command,
+    completion_command,
     broker_group,
+    openapi_command,
 ):
     cli.add_command(command)
+examples.attach(cli)
 
 
 def main() -> None:
     """Run `ota`; never returns."""
     try:
-        sys.exit(cli(standalone_mode=False))
+        sys.exit(cli(standalone_mode=False, prog_name="ota"))
     except ConfigError as error:
         for fault in error.faults:
             click.echo(f"error: {fault}", err=True)

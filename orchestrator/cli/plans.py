@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from orchestrator.cli import show
-from orchestrator.cli.client import EXIT_ERROR, fail
+from orchestrator.cli.client import fail
+from orchestrator.cli.exits import EXIT_ERROR
 from orchestrator.errors import ConfigError, OrchestratorError
 
 plan_file = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -36,8 +37,6 @@ def read(path: Path) -> dict[str, Any]:
 @click.pass_context
 def validate_command(context: click.Context, paths: tuple[Path, ...], output: str) -> None:
     """Check plans without a daemon; list all faults with their lines and end with 1 if there are any."""
-    import json
-
     from orchestrator.plans import PlanError
 
     found: list[dict[str, Any]] = []
@@ -53,8 +52,8 @@ def validate_command(context: click.Context, paths: tuple[Path, ...], output: st
             click.echo(show.plain_lines(line), err=True)
         if output == "table" and not lines:
             click.echo(f"{path}: no faults")
-    if output == "json":
-        click.echo(json.dumps(found, indent=2))
+    if output != "table":
+        show.emit(found, output, lambda _: None)
     context.exit(EXIT_ERROR if any(item["faults"] for item in found) else 0)
 
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import click
 
-from orchestrator.cli import show
+from orchestrator.cli import completion, show
 from orchestrator.cli.client import connect, place
 
 
 @click.command("preview")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.rollouts)
 @show.output_option
 @click.pass_context
 def preview_command(context: click.Context, name: str, output: str) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import click
 
+from orchestrator.cli import completion
 from orchestrator.cli.client import connect
 from orchestrator.core.reason import counted
 
 _CHUNK = 1000
-_ids = click.argument("ids", nargs=-1, required=True)
+_ids = click.argument("ids", nargs=-1, required=True, shell_complete=completion.devices)
 _why = click.option("--reason", required=True, help="Why; kept in the record.")
 
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.cli import show
-from orchestrator.cli.client import EXIT_ERROR, fail
+from orchestrator.cli.client import fail
+from orchestrator.cli.exits import EXIT_ERROR
 from orchestrator.errors import ConfigError, OrchestratorError
 
 if TYPE_CHECKING:

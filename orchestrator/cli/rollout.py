@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import click
 
-from orchestrator.cli import plans, show
+from orchestrator.cli import completion, plans, show, watching
 from orchestrator.cli.acts import edit_command, history_command, rollback_command
-from orchestrator.cli.client import EXIT_ERROR, EXIT_HALTED, EXIT_TIMEOUT, connect, fail, place
+from orchestrator.cli.asking import confirmed
+from orchestrator.cli.client import connect, fail, place
 from orchestrator.cli.durations import Duration
+from orchestrator.cli.exits import EXIT_ERROR, EXIT_HALTED, EXIT_TIMEOUT
 from orchestrator.cli.fleet import curve_command
 from orchestrator.cli.operators import approval_options
 from orchestrator.cli.preview import gather, preview_command
 from orchestrator.cli.rehearse import rehearse_command
 
 _OVER = {"done": 0, "halted": EXIT_HALTED, "aborted": EXIT_HALTED, "inconclusive": EXIT_HALTED}
+_rollout_argument = click.argument("name", shell_complete=completion.rollouts)
 
 
 @click.group("rollout")
@@ -52,24 +54,34 @@ def create(context: click.Context, path: Path, dry_run: bool, output: str) -> No
 
 
 @rollout_group.command("list")
+@watching.watch_options
 @show.output_option
 @click.pass_context
-def list_(context: click.Context, output: str) -> None:
+def list_(context: click.Context, watch: bool, interval_s: float, output: str) -> None:
     """List rollouts, newest first."""
-    show.emit(connect(context).get("/rollouts"), output, show.draw_rollouts)
+    client = connect(context)
+    if watch:
+        picture = watching.Picture(lambda data: watching.lines_of(show.draw_rollouts, data))
+        context.exit(watching.follow(lambda: client.get("/rollouts"), picture, output, interval_s))
+    show.emit(client.get("/rollouts"), output, show.draw_rollouts)
 
 
 @rollout_group.command("get")
-@click.argument("name")
+@_rollout_argument
+@watching.watch_options
 @show.output_option
 @click.pass_context
-def get(context: click.Context, name: str, output: str) -> None:
-    """Show a rollout with its stages and evidence."""
-    show.emit(connect(context).get(place("rollouts", name)), output, show.draw_rollout)
+def get(context: click.Context, name: str, watch: bool, interval_s: float, output: str) -> None:
+    """Show a rollout with its stages and evidence; with --watch until it ends, as `ota rollout watch`."""
+    client, path = connect(context), place("rollouts", name)
+    if watch:
+        picture = watching.rollout_picture()
+        context.exit(watching.follow(lambda: client.get(path), picture, output, interval_s, _ended))
+    show.emit(client.get(path), output, show.draw_rollout)
 
 
 @rollout_group.command("explain")
-@click.argument("name")
+@_rollout_argument
 @show.output_option
 @click.pass_context
 def explain(context: click.Context, name: str, output: str) -> None:
@@ -78,64 +90,40 @@ def explain(context: click.Context, name: str, output: str) -> None:
 
 
 @rollout_group.command("watch")
-@click.argument("name")
+@_rollout_argument
 @click.option("--timeout", "timeout_s", type=Duration(), help="Give up after so long, such as 10m, with exit code 4.")
 @click.option("--interval", "interval_s", type=Duration(), default="1s", show_default=True, help="Pause between looks.")
-@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@show.output_option
 @click.pass_context
 def watch(context: click.Context, name: str, timeout_s: float | None, interval_s: float, output: str) -> None:
     """Follow a rollout until it ends: exit code 0 when done, 3 when halted, aborted or inconclusive."""
-    client = connect(context)
+    client, path = connect(context), place("rollouts", name)
     ends_at = None if timeout_s is None else time.monotonic() + timeout_s
-    follow = _Follower(live=output == "table" and sys.stdout.isatty(), as_json=output == "json")
-    while True:
-        data = client.get(place("rollouts", name))
-        follow.show(data)
-        if data["phase"] in _OVER:
-            raise SystemExit(_OVER[data["phase"]])
-        if ends_at is not None and time.monotonic() >= ends_at:
+
+    def ended(data: dict[str, Any]) -> int | None:
+        code = _ended(data)
+        if code is None and ends_at is not None and time.monotonic() >= ends_at:
             fail(f"{name} is still {data['phase']}", EXIT_TIMEOUT)
-        time.sleep(interval_s)
+        return code
+
+    picture = watching.rollout_picture(whole=True)
+    context.exit(watching.follow(lambda: client.get(path), picture, output, interval_s, ended))
 
 
-class _Follower:
-    """Draws a rollout again in place, or prints it when it changed."""
-
-    def __init__(self, *, live: bool, as_json: bool) -> None:
-        self._live = live
-        self._as_json = as_json
-        self._drawn = 0
-        self._last: Any = None
-
-    def show(self, data: dict[str, Any]) -> None:
-        if data == self._last:
-            return
-        self._last = data
-        if self._as_json:
-            import json
-
-            click.echo(json.dumps(data))
-            return
-        lines = show.rollout_lines(data)
-        if self._live and self._drawn:
-            click.echo(f"\x1b[{self._drawn}A\x1b[J", nl=False)
-        self._drawn = len(lines)
-        for line in lines:
-            click.echo(line)
+def _ended(data: dict[str, Any]) -> int | None:
+    return _OVER.get(data["phase"])
 
 
 def _add(command: str, text: str, *, confirm: bool = False, approved: bool = False) -> None:
-    @click.argument("name")
+    @_rollout_argument
     @click.option("--reason", default="", help="Why; kept in the record.")
     @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
     @click.pass_context
     def run(
         context: click.Context, name: str, reason: str, yes: bool, wait: bool = False, break_glass: str = ""
     ) -> None:
-        if confirm and not yes:
-            if not sys.stdin.isatty():
-                fail(f"{command} cannot be undone; confirm it with --yes")
-            click.confirm(f"{command} {name}: this cannot be undone. Go on?", abort=True)
+        if confirm:
+            confirmed(context, f"{command} {name} cannot be undone", yes=yes)
         body = {"reason": reason, "break_glass": break_glass}
         done = connect(context).post(place("rollouts", name, command), body, wait=wait)
         show.draw_rollout(done)

@@ -1,8 +1,8 @@
-"""How answers look: tables and bars for people, JSON for machines.
+"""How answers look: tables and bars for people, JSON and YAML for machines.
 
 Rules:
-- Data goes to standard output. JSON is exactly what the API said.
-- Colours and live drawing only on a terminal.
+- Data goes to standard output. JSON and YAML are exactly what the API said.
+- Colours and live drawing only on a terminal, and never where NO_COLOR is set.
 - What devices and people wrote is hostile: control and invisible characters are drawn as escapes.
 """
 
@@ -15,24 +15,28 @@ from typing import Any
 
 import click
 
-from orchestrator.core.model import OTAD
 from orchestrator.core.reason import counted
 
 View = dict[str, Any]
+FORMATS = ("table", "json", "yaml")
 output_option = click.option(
-    "-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True, help="How to print it."
+    "-o", "--output", type=click.Choice(FORMATS), default="table", show_default=True, help="How to print it."
 )
 _PHASE_COLOUR = {"running": "cyan", "done": "green", "halted": "red", "aborted": "red", "inconclusive": "yellow"}
 _OVER = ("done", "aborted")
-_BAR = 40
+BAR = 40
 _NAMED = 20
 """Devices that are named where a person reads; a machine gets all."""
 
 
 def emit(data: Any, output: str, draw: Callable[[Any], None]) -> None:
-    """Print data as JSON, or draw it."""
+    """Print data as JSON or YAML, or draw it."""
     if output == "json":
         click.echo(json.dumps(data, indent=2))
+    elif output == "yaml":
+        import yaml
+
+        click.echo(yaml.safe_dump(data, sort_keys=False), nl=False)
     else:
         draw(data)
 
@@ -79,6 +83,13 @@ def rollout_lines(data: View) -> list[str]:
         lines.append(_bound_line(data["bound"]))
     lines.append(f"  because {plain(data['standing']['text'])}")
     return lines
+
+
+def rollout_summary(data: View) -> str:
+    """Return how a rollout stands in one line: the stage that is open, and what it waits for."""
+    begun = [stage for stage in data["stages"] if stage["opened"]]
+    stage = f"  stage {begun[-1]['index'] + 1} {_counts(begun[-1])}" if begun else ""
+    return f"{data['name']}  {data['phase']}{stage}  because {plain(data['standing']['text'])}"
 
 
 def draw_rollout(data: View) -> None:
@@ -188,6 +199,8 @@ def draw_preview(data: View) -> None:
         parts = f" ({strata})" if strata else ""
         click.echo(f"  stage {stage['index'] + 1}  {stage['devices']}{fewer} devices{group}{parts}")
         _draw_ids(stage["ids"])
+    for item in data["warnings"]:
+        click.echo(f"  {click.style('warning', fg='yellow')}  stage {item['stage'] + 1}: {plain(item['text'])}")
     if data["late"]:
         click.echo(f"  {data['late']} devices were registered too late for any but the last stage")
     if data["unknown"]:
@@ -205,6 +218,8 @@ def _draw_ids(ids: Sequence[str]) -> None:
 
 def draw_device(data: View) -> None:
     """Print a device, what operators say of it, and its updates."""
+    from orchestrator.core.model import OTAD
+
     draw_devices([data])
     for name in ("revision", "site", "time_zone"):
         if data[name]:
@@ -291,22 +306,23 @@ def _draw_quarantine(device: View) -> None:
 
 def _stage_line(stage: View) -> str:
     total = max(stage["target"] or 0, stage["opened"], 1)
-    good = round(_BAR * stage["confirmed"] / total)
-    bad = -(-_BAR * stage["failures"] // total)
-    under_way = min(round(_BAR * stage["in_flight"] / total), max(_BAR - good - bad, 0))
-    rest = max(_BAR - good - bad - under_way, 0)
+    good = round(BAR * stage["confirmed"] / total)
+    bad = -(-BAR * stage["failures"] // total)
+    under_way = min(round(BAR * stage["in_flight"] / total), max(BAR - good - bad, 0))
+    rest = max(BAR - good - bad - under_way, 0)
     bar = (
         click.style("█" * good, fg="green")
         + click.style("█" * bad, fg="red")
         + click.style("▒" * under_way, fg="cyan")
         + "·" * rest
     )
+    return f"  stage {stage['index'] + 1} {bar} {_counts(stage)}  [{stage['phase']}]"
+
+
+def _counts(stage: View) -> str:
     target = "?" if stage["target"] is None else stage["target"]
     unreached = f", {stage['unreached']} unreached" if stage["unreached"] else ""
-    return (
-        f"  stage {stage['index'] + 1} {bar} {stage['confirmed']}/{target} healthy, "
-        f"{stage['failures']} failed{unreached}  [{stage['phase']}]"
-    )
+    return f"{stage['confirmed']}/{target} healthy, {stage['failures']} failed{unreached}"
 
 
 def _mended(data: View) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from orchestrator.cli import show
+from orchestrator.cli import show, watching
 from orchestrator.cli.client import connect
 from orchestrator.core.reason import counted
 
@@ -14,11 +14,16 @@ _NEAR_DAYS = 30
 
 
 @click.command("status")
+@watching.watch_options
 @show.output_option
 @click.pass_context
-def status_command(context: click.Context, output: str) -> None:
+def status_command(context: click.Context, watch: bool, interval_s: float, output: str) -> None:
     """Say how the daemon is: broker, keys, store, reports, and what expires when."""
-    show.emit(connect(context).get("/status"), output, _draw)
+    client = connect(context)
+    if watch:
+        picture = watching.Picture(lambda data: watching.lines_of(_draw, data))
+        context.exit(watching.follow(lambda: client.get("/status"), picture, output, interval_s))
+    show.emit(client.get("/status"), output, _draw)
 
 
 _DEAF = "is not judged: the link is down, or has just come back, or the clock has just jumped"

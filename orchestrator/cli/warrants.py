@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from orchestrator.cli import show
+from orchestrator.cli import completion, show
 from orchestrator.cli.client import connect, fail, place
 from orchestrator.core.reason import counted
 
@@ -29,7 +29,7 @@ def warrant_group() -> None:
 
 
 @warrant_group.command("draft")
-@click.argument("rollout")
+@click.argument("rollout", shell_complete=completion.rollouts)
 @click.option("--days", type=click.IntRange(1, 30), default=7, show_default=True, help="How long it shall be good.")
 @click.pass_context
 def draft(context: click.Context, rollout: str, days: int) -> None:
@@ -72,9 +72,11 @@ def sign(draft_file: Path, key: str, pin_file: Path | None, held: Path | None, y
         claims = read_claims(decode64(read_lines([*lines, join(signed, bytes(64))], COSIGN)[0].payload), COSIGN)
     except (Refused, ValueError, IndexError, TypeError, AttributeError) as error:
         fail(f"{draft_file} is no draft of a warrant: {error}")
-    _show(claims, err=output == "json")
+    _show(claims, err=output != "table")
     if not yes:
-        click.confirm("Sign this?", abort=True, err=output == "json")
+        if click.get_current_context().find_root().params["no_input"]:
+            fail("nobody can be asked here; look at the draft, and confirm it with --yes")
+        click.confirm("Sign this?", abort=True, err=output != "table")
     path = draft_file.with_suffix(".jws")
     write_file(path, token.bundle([*lines, join(signed, signer.sign(signed))]) + b"\n", 0o644, replace=bool(lines))
     said = {"warrant": str(path), "signed": len(lines) + 1, "claims": claims}
@@ -82,7 +84,7 @@ def sign(draft_file: Path, key: str, pin_file: Path | None, held: Path | None, y
 
 
 @warrant_group.command("submit")
-@click.argument("rollout")
+@click.argument("rollout", shell_complete=completion.rollouts)
 @click.argument("path", metavar="WARRANT", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @show.output_option
 @click.pass_context

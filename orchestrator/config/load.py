@@ -37,6 +37,7 @@ _PAIRS = (
     ("mqtt.username", "mqtt.password_file"),
     ("mqtt.cert_file", "mqtt.key_file"),
     ("s3.access_key_id", "s3.secret_access_key_file"),
+    ("download.cdn_origin", "download.cdn_url"),
 )
 _TLS_KEYS = ("mqtt.ca_file", "mqtt.cert_file", "mqtt.key_file")
 
@@ -54,6 +55,18 @@ def load(path: Path, environ: Mapping[str, str]) -> Settings:
     Raises:
         ConfigError: with every fault that was found.
     """
+    settings, faults = look(path, environ)
+    if faults:
+        raise ConfigError(faults)
+    return settings
+
+
+def look(path: Path, environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
+    """Return the settings as `load` does, with the default in the place of each wrong value, and every fault.
+
+    Raises:
+        ConfigError: the file cannot be read, or is no YAML.
+    """
     tree = _read(path)
     faults = _lay_over(tree, environ)
     _name_credentials(tree, environ)
@@ -63,10 +76,7 @@ def load(path: Path, environ: Mapping[str, str]) -> Settings:
     for key, text, *used in _checks(settings):
         if known.isdisjoint((key, key.partition(".")[0], *used)):
             wrong.append((key, text))
-    faults += wrong
-    if faults:
-        raise ConfigError([f"{key}: {text}" for key, text in faults])
-    return settings
+    return settings, [f"{key}: {text}" for key, text in faults + wrong]
 
 
 def effective(settings: Settings) -> str:
@@ -204,8 +214,15 @@ def _checks(settings: Settings) -> Iterator[tuple[str, ...]]:
     for file in settings.certificates.files:
         if fault := _unreadable(file):
             yield "certificates.files", fault
+    issuers = settings.client_certificates
+    if (issuers.issuer_header is None) != (not issuers.issuer_hashes):
+        text = "must stand together with client_certificates.issuer_header; give both, or none"
+        yield "client_certificates.issuer_hashes", text, "client_certificates.issuer_header"
     if settings.unsigned_clients.allow and not settings.unsigned_clients.reason.strip():
         yield "unsigned_clients.reason", "missing: say why devices may get what they cannot verify, or do not allow it"
+    uploads = settings.hawkbit.uploads
+    if uploads is not None and not _is(Path(uploads), Path.is_dir):
+        yield "hawkbit.uploads", f"there is no folder {uploads}; make it, with the daemon's user as its owner"
     for folder in settings.sources.file_roots:
         if not folder.is_absolute() or not _is(folder, Path.is_dir):
             yield "sources.file_roots", f"{folder} is not the absolute path of a folder"

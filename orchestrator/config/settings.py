@@ -24,14 +24,18 @@ from orchestrator.config.values import (
     FilePath,
     Files,
     Folders,
+    Hashes,
+    HeaderName,
     Identifier,
     Interval,
     Listen,
     Networks,
     Origins,
+    Prefix,
     Prefixes,
     PresignLifetime,
     Share,
+    Signatures,
     Size,
     StoreUrl,
     TokenUris,
@@ -78,6 +82,27 @@ class Http(Section):
     def port(self) -> int:
         """Port part of `listen`."""
         return urlsplit(f"//{self.listen}").port or 0
+
+
+class Metrics(Section):
+    """What watches over the daemon.
+
+    Attributes:
+        listen: address and port of a listener of its own for `/metrics`, `/healthz` and `/readyz`, which asks for no
+            token; None for none. Behind `http.listen`, who may read gets the same.
+    """
+
+    listen: Listen | None = None
+
+    @property
+    def host(self) -> str:
+        """Address part of `listen`, without brackets."""
+        return urlsplit(f"//{self.listen or ''}").hostname or ""
+
+    @property
+    def port(self) -> int:
+        """Port part of `listen`."""
+        return urlsplit(f"//{self.listen or ''}").port or 0
 
 
 class Mqtt(Section):
@@ -214,9 +239,17 @@ class Download(Section):
 
     Attributes:
         presign_lifetime_s: how long a presigned URL works.
+        cdn_origin: prefix of the addresses of artifacts that a CDN has; the last character is a slash.
+        cdn_url: base to which the rest of such an address is added; the two go together.
+        site_at_once: devices of one site that may download at once; 0 for no limit.
+        site_turn_s: how long a device that was sent elsewhere, or broke off, counts among them.
     """
 
     presign_lifetime_s: PresignLifetime = 900.0
+    cdn_origin: Prefix | None = None
+    cdn_url: WebUrl | None = None
+    site_at_once: Annotated[int, Field(ge=0)] = 0
+    site_turn_s: Interval = 600.0
 
 
 class Devices(Section):
@@ -224,9 +257,11 @@ class Devices(Section):
 
     Attributes:
         enrolment: `hello` registers a device when it first says hello, `closed` only those added by an operator.
+        poll_interval_s: when those that poll shall ask again, where their dialect has no rhythm of its own.
     """
 
     enrolment: Literal["hello", "closed"] = "hello"
+    poll_interval_s: Annotated[Duration, Field(ge=1, le=7 * 86400)] = 300.0
 
 
 class UnsignedClients(Section):
@@ -239,6 +274,29 @@ class UnsignedClients(Section):
 
     allow: bool = False
     reason: Annotated[str, Field(max_length=200)] = ""
+
+
+class ClientCertificates(Section):
+    """What TLS proxies before us say of the client certificates of devices.
+
+    Attributes:
+        proxies: networks of the proxies whose word is taken; empty for nobody's.
+        header: header with the certificate, or with its name.
+        form: what stands there: the `certificate`, Envoy's `xfcc`, the `subject`, or the bare `name`.
+        identifier: which name of the certificate is the identifier of the device.
+        verify_header: header that says SUCCESS of a certificate that was verified; None where the proxy passes on
+            verified ones alone.
+        issuer_header: header with the hash of the issuer; None where that is not looked at.
+        issuer_hashes: the issuers that count.
+    """
+
+    proxies: Networks = ()
+    header: HeaderName = "x-client-cert"
+    form: Literal["certificate", "xfcc", "subject", "name"] = "certificate"
+    identifier: Literal["common_name", "dns_name"] = "common_name"
+    verify_header: HeaderName | None = "x-client-verify"
+    issuer_header: HeaderName | None = None
+    issuer_hashes: Hashes = ()
 
 
 class Ddi(Section):
@@ -256,6 +314,32 @@ class Ddi(Section):
     poll_interval_s: Annotated[Duration, Field(ge=1, lt=86400)] = 300.0
     version_attribute: Annotated[str, Field(min_length=1, max_length=128)] = "version"
     gateway_token_file: FilePath = None
+
+
+class Hawkbit(Section):
+    """hawkBit's Management API, for tools that were written around it.
+
+    Attributes:
+        management: whether it is served at all.
+        uploads: absolute path of a folder for uploads; None where none are taken.
+        model: hardware model of new targets; None where devices are enrolled by `ota device add` alone.
+        enforces: native signatures that the clients of new targets enforce by themselves.
+    """
+
+    management: bool = False
+    uploads: AbsolutePath = None
+    model: Identifier | None = None
+    enforces: Signatures = ()
+
+
+class EspIdf(Section):
+    """Devices of the dialect `esp-idf`.
+
+    Attributes:
+        redirects: whether their images may be fetched from where they lie; else the bytes go through the daemon.
+    """
+
+    redirects: bool = False
 
 
 class Recorder(Section):
@@ -316,6 +400,16 @@ class Gates(Section):
     networks: Networks = ()
 
 
+class Webhooks(Section):
+    """Destinations of events; which ones there are is said by `ota webhook`.
+
+    Attributes:
+        networks: networks that are not public, and in which they may lie all the same, also without TLS.
+    """
+
+    networks: Networks = ()
+
+
 class Rollouts(Section):
     """What all rollouts together may have in flight.
 
@@ -363,6 +457,8 @@ class Operators(Section):
         approval_lifetime_s: how long a proposal can be approved and used.
         socket: absolute path of the admin socket; None for none.
         socket_users: users, by number, besides root and our own who are admins there.
+        request_rate: requests a second that an account may make for ever; 0 for no limit. To stop is never refused.
+        request_burst: requests that it may make at once.
     """
 
     bootstrap_token: bool = True
@@ -371,6 +467,8 @@ class Operators(Section):
     approval_lifetime_s: Interval = 3600.0
     socket: AbsolutePath = None
     socket_users: Users = ()
+    request_rate: Annotated[int, Field(ge=0, le=10_000)] = 50
+    request_burst: Count = 500
 
 
 class Log(Section):
@@ -414,6 +512,7 @@ class Settings(BaseSettings):
 
     deployment: Identifier = "my-fleet"
     http: Http = Http()
+    metrics: Metrics = Metrics()
     mqtt: Mqtt = Mqtt()
     store: Store = Store()
     s3: S3 = S3()
@@ -421,17 +520,27 @@ class Settings(BaseSettings):
     trust: Trust = Trust()
     download: Download = Download()
     devices: Devices = Devices()
+    client_certificates: ClientCertificates = ClientCertificates()
     ddi: Ddi = Ddi()
+    hawkbit: Hawkbit = Hawkbit()
+    esp_idf: EspIdf = EspIdf()
     unsigned_clients: UnsignedClients = UnsignedClients()
     recorder: Recorder = Recorder()
     dispatcher: Dispatcher = Dispatcher()
     conductor: Conductor = Conductor()
     gates: Gates = Gates()
+    webhooks: Webhooks = Webhooks()
     rollouts: Rollouts = Rollouts()
     certificates: Certificates = Certificates()
     audit: Audit = Audit()
     operators: Operators = Operators()
     log: Log = Log()
+
+    @property
+    def checkpoint_path(self) -> Path:
+        """File of the checkpoints of the audit log: the one that is named, or the one beside the database."""
+        beside = self.store.path.with_name(f"{self.store.path.name}.checkpoints")
+        return Path(self.audit.checkpoint_file or beside)
 
     @classmethod
     def settings_customise_sources(

@@ -8,22 +8,33 @@ Rules:
 from __future__ import annotations
 
 import ipaddress
+import re
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
 
+from orchestrator.core.targeting.dialect import SIGNATURES
 from orchestrator.units import format_duration, format_share, format_size, parse_duration, parse_share, parse_size
+from orchestrator.wire import hosts
 from orchestrator.wire.topics import is_identifier
 
-_LONGEST_PRESIGN_S = 7 * 86400
+_LONGEST_PRESIGN_S = 5 * 86400
+_HEADER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
+_HASH = re.compile(r"[0-9A-Fa-f:]{8,128}")
 _NETWORK_SCHEMES = ("http", "https", "mqtt", "mqtts", "s3")
 
 
 def _identifier(text: str) -> str:
     if not is_identifier(text):
         raise ValueError("must be 1 to 64 of a-z, 0-9, '.', '_' and '-', and begin with a letter or digit")
+    return text
+
+
+def _signature(text: str) -> str:
+    if text not in SIGNATURES:
+        raise ValueError(f"must be a native signature: {', '.join(SIGNATURES)}")
     return text
 
 
@@ -62,8 +73,17 @@ def _url(text: str, *schemes: str) -> SplitResult:
     return url
 
 
-def _web_url(text: str) -> str:
+def _web(text: str) -> SplitResult:
     url = _url(text, "http", "https")
+    if not text.isascii() or not hosts.is_plain(text):
+        raise ValueError("must hold ASCII without blanks and backslashes; write other names as xn--")
+    if fault := hosts.fault_of(url.hostname or ""):
+        raise ValueError(fault)
+    return url
+
+
+def _web_url(text: str) -> str:
+    url = _web(text)
     if url.query or url.fragment or text.endswith("/"):
         raise ValueError(
             "must be a base such as https://updates.example.net, with nothing after the path and no last /"
@@ -72,7 +92,7 @@ def _web_url(text: str) -> str:
 
 
 def _origin(text: str) -> str:
-    url = _url(text, "http", "https")
+    url = _web(text)
     if url.path or url.query or url.fragment or not text.isascii() or text != text.lower():
         raise ValueError("must be an origin such as https://metrics.example.net:8443, with nothing after the port")
     return text
@@ -86,6 +106,18 @@ def _network(text: str) -> str:
     return text
 
 
+def _header_name(text: str) -> str:
+    if not _HEADER_NAME.fullmatch(text):
+        raise ValueError("must be the name of a header, such as x-client-cert")
+    return text.lower()
+
+
+def _hash(text: str) -> str:
+    if not _HASH.fullmatch(text):
+        raise ValueError("must be a hash in hex, at most 128 characters, with or without colons")
+    return text.lower()
+
+
 def _broker_url(text: str) -> str:
     if _url(text, "mqtt", "mqtts").path:
         raise ValueError("must be mqtt://host:port or mqtts://host:port and no more")
@@ -94,6 +126,12 @@ def _broker_url(text: str) -> str:
 
 def _source_url(text: str) -> str:
     _url(text, "s3", "file")
+    return text
+
+
+def _prefix(text: str) -> str:
+    if not text.endswith("/") or _url(text, "s3").query:
+        raise ValueError("must be s3://bucket/ or s3://bucket/folder/, with the last /")
     return text
 
 
@@ -115,7 +153,7 @@ def _listen(text: str) -> str:
 
 def _presign_lifetime(seconds: float) -> float:
     if not 1 <= seconds <= _LONGEST_PRESIGN_S:
-        raise ValueError('must be between "1s" and "7d"; no S3 service honours more')
+        raise ValueError('must be between "1s" and "5d"; S3 honours no more than 7d, and one URL serves a while')
     return seconds
 
 
@@ -136,6 +174,7 @@ Interval = Annotated[Duration, AfterValidator(_positive)]
 Size = Annotated[int, BeforeValidator(parse_size), AfterValidator(_positive), PlainSerializer(format_size)]
 Share = Annotated[float, BeforeValidator(parse_share), PlainSerializer(format_share)]
 Identifier = Annotated[str, AfterValidator(_identifier)]
+Signatures = Annotated[tuple[Annotated[str, AfterValidator(_signature)], ...], BeforeValidator(_split_list)]
 FilePath = Annotated[Path | None, BeforeValidator(_path)]
 AbsolutePath = Annotated[str | None, AfterValidator(_absolute)]
 Count = Annotated[int, Field(ge=1)]
@@ -148,6 +187,9 @@ StoreUrl = Annotated[str, AfterValidator(_store_url)]
 Folders = Annotated[tuple[Path, ...], BeforeValidator(_split_list)]
 Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(_split_list)]
 Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], BeforeValidator(_split_list)]
+HeaderName = Annotated[str, AfterValidator(_header_name)]
+Hashes = Annotated[tuple[Annotated[str, AfterValidator(_hash)], ...], BeforeValidator(_split_list)]
 Users = Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], BeforeValidator(_split_list)]
 Files = Annotated[tuple[Path, ...], BeforeValidator(_split_list)]
+Prefix = Annotated[str, AfterValidator(_prefix)]
 Prefixes = Annotated[tuple[Annotated[str, AfterValidator(_source_url)], ...], BeforeValidator(_split_list)]

@@ -267,6 +267,17 @@ def apply(update: Update, fact: Fact, context: Context, now: float) -> Update | 
     return moved
 
 
+def refuses_for_good(update: Update, code: str, policy: RetryPolicy | None) -> bool:
+    """Say whether a refusal of the present attempt with this code is the last word of the device.
+
+    Args:
+        update: the update as it stands.
+        code: reason code of the refusal.
+        policy: what follows a failed attempt; None for nothing.
+    """
+    return policy is None or _after_refusal(update, code, policy, 0.0) is None
+
+
 def silence(update: Update) -> FactKind:
     """Return what a passed deadline means for this update."""
     if update.state in _COMES_BACK:
@@ -285,13 +296,16 @@ def contributions(update: Update) -> tuple[TallyKey, ...]:
 
 def tally_changes(before: Iterable[Update], after: Iterable[Update]) -> Counter[TallyKey]:
     """Return what the tallies change by when the updates `before` become those `after`."""
+    places = Counter(map(_PLACE, after))  # thousands stand in a handful of places, and this counting runs in C
+    places.subtract(Counter(map(_PLACE, before)))
     changes: Counter[TallyKey] = Counter()
-    for sign, updates in ((-1, before), (1, after)):
-        # Thousands of updates stand in a handful of places; the counting of places runs in C.
-        for place, count in Counter(map(_PLACE, updates)).items():
+    for place, count in places.items():
+        if count:
             for key in _counted(*place):
-                changes[key] += sign * count
-    return Counter({key: change for key, change in changes.items() if change})
+                changes[key] += count
+    for key in [key for key, change in changes.items() if not change]:
+        del changes[key]
+    return changes
 
 
 _PLACE = attrgetter("epoch", "stage", "stratum", "state", "relapsed_epoch", "relapsed_stage", "failed_epoch")
@@ -348,10 +362,18 @@ def _again_at(update: Update, fact: Fact, context: Context, now: float) -> float
     """
     if fact.kind not in _FAILED or context.retry is None:
         return None
-    if fact.kind is F.REFUSED and class_of(fact.code) is not FailureClass.TRANSIENT:
-        return None
+    if fact.kind is F.REFUSED:
+        return _after_refusal(update, fact.code, context.retry, now)
+    return _after(update, fact.code, context.retry, now)
+
+
+def _after_refusal(update: Update, code: str, policy: RetryPolicy, now: float) -> float | None:
+    return _after(update, code, policy, now) if class_of(code) is FailureClass.TRANSIENT else None
+
+
+def _after(update: Update, code: str, policy: RetryPolicy, now: float) -> float | None:
     key = str(update.rollout_id).encode()  # no secret: it only spreads the devices
-    after = next_attempt(context.retry, fact.code, update.attempt, update.device_id, key, now)
+    after = next_attempt(policy, code, update.attempt, update.device_id, key, now)
     return after.at if isinstance(after, Again) else None
 
 

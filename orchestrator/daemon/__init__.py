@@ -5,7 +5,7 @@ Rules:
 - Every task has a name, and one that ends takes the daemon down: a half-dead daemon is worse than a
   restarted one.
 - READY is said once the store is open and HTTP listens; the watchdog is fed by the event loop after a
-  read of the store, so that a stuck loop or a stuck store is noticed.
+  read of the store, unless `health` says that we are unwell: a stuck loop, store or link is noticed.
 - SIGTERM and SIGINT stop the loops; what was acknowledged is on disk at any time anyway.
 """
 
@@ -31,12 +31,14 @@ from orchestrator.adapters.store import SqlStore, open_store
 from orchestrator.adapters.systemd import Notifier
 from orchestrator.config import Settings
 from orchestrator.core.model import Phase
-from orchestrator.daemon import given
+from orchestrator.daemon import given, health
 from orchestrator.daemon.wiring import Parts, wire
+from orchestrator.engine.reports import asking
 from orchestrator.engine.targeting import unsigned
 from orchestrator.engine.trust import footing
 from orchestrator.errors import OrchestratorError, UnavailableError
 from orchestrator.ports import Lane
+from orchestrator.web.dialects import ddi
 
 __all__ = ["Parts", "serve", "tune_interpreter"]
 
@@ -90,12 +92,23 @@ async def _serve(settings: Settings, notifier: Notifier, *, after_restore: bool,
         clients = settings.unsigned_clients
         allowed = clients.reason.strip() if clients.allow else ""
         await store.transact(Lane.OPERATOR, lambda tx: unsigned.settle(tx, allowed, time.time()))
+        polling = await store.read(asking.on_their_way)
+        paces = {ddi.DIALECT: settings.ddi.poll_interval_s}
+        parts.asking.expect(asking.longest_s(polling, paces, settings.devices.poll_interval_s))
         await _run(settings, parts, notifier)
+        await _last_contacts(parts)
         await parts.auditor.stop()
     finally:
         sources[1].close()
         await store.close()
         _log.info("daemon.stopped")
+
+
+async def _last_contacts(parts: Parts) -> None:
+    try:
+        await parts.contacts.flush()
+    except UnavailableError as error:
+        _log.error("store.unavailable", error=error.message)
 
 
 def _leave() -> None:
@@ -123,6 +136,7 @@ async def _run(settings: Settings, parts: Parts, notifier: Notifier) -> None:
         "broker": parts.bus.run(),
         "recorder": parts.recorder.listen(),
         "recorder-http": parts.recorder.serve(),
+        "contacts": parts.contacts.run(),
         "silence": parts.recorder.judge_silence(),
         "jumps": parts.jumps.run(),
         "conductor": parts.conductor.run(),
@@ -134,13 +148,19 @@ async def _run(settings: Settings, parts: Parts, notifier: Notifier) -> None:
         "herald": parts.herald.run(),
         "retained": parts.retained.run(),
         "audit": parts.auditor.run(),
+        "webhooks": parts.courier.run(),
+        "link": parts.link_watch.run(),
+        "chronicle": parts.chronicle.run(),
         "expiry": parts.expiry.run(settings.certificates.watch_interval_s, asyncio.sleep),
         "store": _watch_store(parts.store),
         "watchdog": _feed_watchdog(parts, notifier),
+        "feed": parts.feed.run(),
         "stop": _wait_for_stop(stop, notifier),
     }
     if parts.socket is not None:
         jobs["admin"] = parts.socket.run()
+    if parts.watched is not None:
+        jobs["watched"] = parts.watched.run()
     if watch:
         jobs["watch"] = parts.importer.watch(watch, settings.sources.watch_interval_s, asyncio.sleep)
     try:
@@ -187,9 +207,18 @@ async def _watch_store(store: SqlStore, pause: Callable[[float], Coroutine[Any, 
 
 
 async def _feed_watchdog(parts: Parts, notifier: Notifier) -> None:
+    """Say every few seconds how we are, and feed the watchdog unless a restart would do us good."""
     every_s = min(notifier.watchdog_interval_s or STATUS_EVERY_S, STATUS_EVERY_S)
+    told: set[str] = set()
     while True:
         parts.hearing()
+        parts.asking()
+        if parts.store.fault:  # it may have been for a moment
+            await parts.store.probe()
+        faults = health.unwell(parts.pulse())
+        for part in faults.keys() - told:
+            _log.error("daemon.unwell", part=part, error=faults[part])
+        told = set(faults)
         try:
             running = len(await parts.store.read(lambda tx: tx.rollouts([Phase.RUNNING])))
         except UnavailableError as error:
@@ -197,6 +226,8 @@ async def _feed_watchdog(parts: Parts, notifier: Notifier) -> None:
         else:
             broker = "connected" if parts.bus.link else "not connected"
             published = parts.dispatcher.published
-            notifier.status(f"broker {broker}; {running} rollouts running; {published} triggers published")
-            notifier.watchdog()
+            unwell = "".join(f"; unwell: {fault}" for fault in faults.values())
+            notifier.status(f"broker {broker}; {running} rollouts running; {published} triggers published{unwell}")
+            if not faults:
+                notifier.watchdog()
         await asyncio.sleep(every_s)

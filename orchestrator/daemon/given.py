@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
+from ipaddress import ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,7 +20,9 @@ from orchestrator.adapters.checkpoints import CheckpointFile
 from orchestrator.adapters.files import FileSource
 from orchestrator.adapters.keys import load_device_keys
 from orchestrator.adapters.mqtt import MqttSettings
+from orchestrator.adapters.reach import Network
 from orchestrator.adapters.s3 import S3Settings, S3Source
+from orchestrator.adapters.shelf import FolderShelf
 from orchestrator.adapters.signers import open_signer
 from orchestrator.config import Settings
 from orchestrator.core.pace.budget import Budget
@@ -37,7 +40,10 @@ from orchestrator.errors import ConfigError
 from orchestrator.ports import Signer
 from orchestrator.ports.keysets import Footing
 from orchestrator.verifier import TRIGGER
-from orchestrator.web.context import DdiSettings
+from orchestrator.web.certificate_headers import Form, Part
+from orchestrator.web.certificates import Certificates, CertificateSettings
+from orchestrator.web.context import CdnSettings, DdiSettings
+from orchestrator.web.management.settings import Management
 
 
 def keyring(
@@ -78,17 +84,24 @@ def signers(settings: Settings) -> list[Signer]:
     return opened + [open_signer(uri, trust.token_pin_file) for uri in trust.token_keys]
 
 
-def checkpoints(settings: Settings, database: Path) -> tuple[Signer | None, CheckpointFile]:
+def checkpoints(settings: Settings) -> tuple[Signer | None, CheckpointFile]:
     """Return who signs checkpoints of the audit log, and where they are kept."""
     key = settings.audit.checkpoint_key_file
-    place = Path(settings.audit.checkpoint_file or database.with_name(f"{database.name}.checkpoints"))
-    return None if key is None else open_signer(key), CheckpointFile(place)
+    return None if key is None else open_signer(key), CheckpointFile(settings.checkpoint_path)
 
 
 def expiring(settings: Settings, keys: Keyring) -> dict[str, Source]:
     """Return who knows what expires when, by name."""
+    return {
+        "keys": lambda: [Expiry(name, ends_at) for name, ends_at in keys.expiries()],
+        **certificates_in_use(settings),
+    }
+
+
+def certificates_in_use(settings: Settings) -> dict[str, Source]:
+    """Return who knows when each certificate ends, by name."""
     mqtt, s3 = settings.mqtt, settings.s3
-    found: dict[str, Source] = {"keys": lambda: [Expiry(name, ends_at) for name, ends_at in keys.expiries()]}
+    found: dict[str, Source] = {}
     if mqtt.tls:
         found["broker"] = partial(_peer, "certificate of the broker", mqtt.host, mqtt.port)
     if s3.endpoint_url and s3.endpoint_url.startswith("https://"):
@@ -119,7 +132,8 @@ def sources(settings: Settings) -> tuple[FileSource, S3Source]:
         timeout_s=settings.s3.timeout_s,
         attempts=settings.s3.attempts,
     )
-    return FileSource(tuple(settings.sources.file_roots)), S3Source(s3)
+    uploads = () if settings.hawkbit.uploads is None else (Path(settings.hawkbit.uploads),)
+    return FileSource((*settings.sources.file_roots, *uploads)), S3Source(s3)
 
 
 def mqtt(settings: Settings) -> MqttSettings:
@@ -157,6 +171,11 @@ def asking(settings: Settings) -> AskerSettings:
     return settings_of(settings.gates.origins, settings.gates.networks)
 
 
+def posting(settings: Settings) -> tuple[Network, ...]:
+    """Return the networks that are not public and to which events may go."""
+    return tuple(map(ip_network, settings.webhooks.networks))
+
+
 def sealing(settings: Settings) -> SealerSettings:
     """Return how triggers are made."""
     return SealerSettings(
@@ -187,11 +206,41 @@ def operator_token(settings: Settings) -> str:
     return config.read_secret(needed(settings.http.operator_token_file))
 
 
+def certificates(settings: Settings) -> Certificates:
+    """Return who reads what proxies say of client certificates."""
+    known = settings.client_certificates
+    return Certificates(
+        CertificateSettings(
+            tuple(map(ip_network, known.proxies)),
+            known.header,
+            Form(known.form),
+            Part(known.identifier),
+            known.verify_header or "",
+            known.issuer_header or "",
+            known.issuer_hashes,
+        )
+    )
+
+
 def ddi(settings: Settings) -> DdiSettings:
     """Return how clients of hawkBit's API are served."""
     known, file = settings.ddi, settings.ddi.gateway_token_file
     token = "" if file is None else config.read_secret(file)
     return DdiSettings(known.tenant, known.poll_interval_s, known.version_attribute, token)
+
+
+def management(settings: Settings) -> Management | None:
+    """Return how hawkBit's Management API is served, None for not at all."""
+    known = settings.hawkbit
+    if not known.management:
+        return None
+    shelf = None if known.uploads is None else FolderShelf(Path(known.uploads))
+    return Management(shelf, settings.sources.max_artifact_size_bytes, known.model, known.enforces)
+
+
+def cdn(settings: Settings) -> CdnSettings:
+    """Return where devices are sent instead of to the bucket."""
+    return CdnSettings(settings.download.cdn_origin or "", settings.download.cdn_url or "")
 
 
 def needed(path: Path | None) -> Path:

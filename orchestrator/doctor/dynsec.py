@@ -22,11 +22,12 @@ from orchestrator.wire.topics import Channel
 DAEMON = "ota-orchestrator"
 WITNESS = "ota-doctor"
 BRIDGE = "ota-bridge"
+LISTENER = "ota-events"
 ITERATIONS = 101
 """Of PBKDF2, as mosquitto does it. It is little: passwords of devices must be random, not chosen."""
 _SALT_BYTES = 12
 
-_OURS = (DAEMON, WITNESS, BRIDGE)
+_OURS = (DAEMON, WITNESS, BRIDGE, LISTENER)
 
 Json = dict[str, Any]
 
@@ -35,9 +36,9 @@ def document(logins: Iterable[Login], salt: Callable[[int], bytes] = os.urandom)
     """Return the plugin's document.
 
     Args:
-        logins: the daemon (`ota-orchestrator`), the witness of the doctor (`ota-doctor`) and the bridge between two
-            brokers (`ota-bridge`) where they are wanted, and the devices; a login without a password comes in by its
-            certificate.
+        logins: the daemon (`ota-orchestrator`), the witness of the doctor (`ota-doctor`), the bridge between two
+            brokers (`ota-bridge`) and whoever listens to events (`ota-events`) where they are wanted, and the devices;
+            a login without a password comes in by its certificate.
         salt: source of random bytes.
 
     Raises:
@@ -53,7 +54,7 @@ def document(logins: Iterable[Login], salt: Callable[[int], bytes] = os.urandom)
     if DAEMON not in known:
         raise RequestError(f"the login {DAEMON} of the daemon is missing; add it", code="no_daemon_login")
     devices = [name for name in known if name not in _OURS]
-    bridges = [_bridge_role()] if BRIDGE in known else []
+    others = [role() for name, role in ((BRIDGE, _bridge_role), (LISTENER, _listener_role)) if name in known]
     return {
         "defaultACLAccess": {
             "publishClientSend": False,
@@ -63,7 +64,7 @@ def document(logins: Iterable[Login], salt: Callable[[int], bytes] = os.urandom)
         },
         "clients": [_client(login, salt) for login in known.values()],
         "groups": [],
-        "roles": [_daemon_role(), _witness_role(), *bridges, _common_role(), *map(_device_role, devices)],
+        "roles": [_daemon_role(), _witness_role(), *others, _common_role(), *map(_device_role, devices)],
     }
 
 
@@ -84,12 +85,14 @@ def _client(login: Login, salt: Callable[[int], bytes]) -> Json:
 
 
 def _daemon_role() -> Json:
-    said = [topics.command("+"), topics.KEYSETS, topics.beat_of("+"), topics.group_command("+")]
+    said = [topics.command("+"), topics.KEYSETS, topics.beat_of("+"), topics.group_command("+"), topics.EVENTS]
     return _role(DAEMON, says=said, hears=[topics.EVERYTHING])
 
 
 def _witness_role() -> Json:
-    role = _role(WITNESS, says=[topics.command("+"), topics.beat_of(WITNESS)], hears=[topics.EVERYTHING])
+    role = _role(
+        WITNESS, says=[topics.command("+"), topics.beat_of(WITNESS), topics.event(WITNESS)], hears=[topics.EVERYTHING]
+    )
     # It joins a group of its own, to see whether a device can join as well.
     shared = f"$share/{WITNESS}/{topics.uplink('+', Channel.REPORT)}"
     return {**role, "acls": [*role["acls"], _allow("subscribeLiteral", shared)]}
@@ -97,6 +100,10 @@ def _witness_role() -> Json:
 
 def _bridge_role() -> Json:
     return _role(BRIDGE, says=[topics.EVERYTHING], hears=[topics.EVERYTHING])
+
+
+def _listener_role() -> Json:
+    return _role(LISTENER, says=[], hears=[topics.EVENTS])
 
 
 def _common_role() -> Json:

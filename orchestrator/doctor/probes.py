@@ -175,7 +175,7 @@ def _forge_command(scene: Scene) -> Seen:
 def _forge_group(scene: Scene) -> Seen:
     forged = scene.payload()
     with scene.enter(scene.device) as device:
-        for topic in (topics.BEAT, topics.group_command("all"), topics.keyset(1)):
+        for topic in (topics.BEAT, topics.group_command("all"), topics.keyset(1), topics.event(scene.witness_name)):
             device.say(topic, forged)
     return Seen(scene.foreign([forged]))
 
@@ -202,6 +202,20 @@ def _overhear(scene: Scene, filters: Iterable[str]) -> Seen:
             raise UnavailableError("what the other device was told did not arrive", code="not_proven")
         foreign = [item for item in scene.overheard(device) if item.payload in (report, command)]
     return Seen(f"a device heard {', '.join(sorted({item.topic for item in foreign}))}" if foreign else "")
+
+
+def _overhear_events(scene: Scene) -> Seen:
+    event, topic = scene.payload(), topics.event(scene.witness_name)
+    with scene.enter(scene.device) as device:
+        device.subscribe(topics.command(scene.device.name))
+        for wanted in (topics.EVENTS, topic):
+            device.subscribe(wanted)
+        scene.witness.say(topic, event)
+        if not scene.witness.hears(event):
+            text = f"the witness may not write {topic}: take the broker's access rules from deploy/mosquitto"
+            raise UnavailableError(text, code="not_proven")
+        heard = any(item.payload == event for item in scene.overheard(device))
+    return Seen("a device heard what is for operators" if heard else "")
 
 
 def _join_share(scene: Scene) -> Seen:
@@ -367,6 +381,7 @@ NEGATIVE = (
     Probe("forge_group", "no device writes what the daemon tells groups", _RULES, _forge_group),
     Probe("overhear_other", "no device hears another by name", _RULES, _overhear_other),
     Probe("overhear_all", "no device hears another by wildcard", _RULES, _overhear_all),
+    Probe("overhear_events", "no device hears the events of operators", _RULES, _overhear_events),
     Probe("join_share", "no device takes reports away by a shared subscription", _RULES, _join_share),
     Probe("take_session", "no device takes over another session", _BOUND, _take_session),
     Probe("foreign_will", "no last will speaks for another device", _RULES, _foreign_will),

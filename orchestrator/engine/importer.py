@@ -95,6 +95,10 @@ async def examine(
     return replace(artifact, signature=signature, sha1=digests.sha1, md5=digests.md5)
 
 
+async def _note_nothing(_uri: str, _error: OrchestratorError, _actor: str) -> None:
+    """Nobody wants to know."""
+
+
 @dataclass(frozen=True, slots=True)
 class Registry:
     """What the importer needs from the store.
@@ -104,11 +108,13 @@ class Registry:
             where its release counter is taken by another image.
         known: whether a statement object (its artifact's URI, its own ETag) was imported before.
         remember: makes `known` true for these two from now on.
+        refuse: notes that an artifact was refused to an account.
     """
 
     register: Callable[[Artifact, str], Awaitable[bool]]
     known: Callable[[str, str], Awaitable[bool]]
     remember: Callable[[str, str], Awaitable[None]]
+    refuse: Callable[[str, OrchestratorError, str], Awaitable[None]] = _note_nothing
 
 
 class Importer:
@@ -151,8 +157,22 @@ class Importer:
             RequestError: no source serves such an address.
             TrustError: `rel_reused`; the release counter is taken by another image.
         """
+        source = self._source(uri)
+        try:
+            artifact, new = await self._import(source, uri, actor, progress)
+        except _LATER:
+            raise
+        except OrchestratorError as error:
+            await self._registry.refuse(uri, error, actor)
+            raise
+        _log.info("artifact.imported", uri=uri, name=artifact.name, version=artifact.version, rel=artifact.rel, new=new)
+        return artifact
+
+    async def _import(
+        self, source: ArtifactSource, uri: str, actor: str, progress: Progress | None
+    ) -> tuple[Artifact, bool]:
         artifact = await examine(
-            self._source(uri),
+            source,
             uri,
             self._keys(),
             limit_bytes=self._limit_bytes,
@@ -160,9 +180,7 @@ class Importer:
             progress=progress,
             clock=self._clock,
         )
-        new = await self._registry.register(artifact, actor)
-        _log.info("artifact.imported", uri=uri, name=artifact.name, version=artifact.version, rel=artifact.rel, new=new)
-        return artifact
+        return artifact, await self._registry.register(artifact, actor)
 
     async def watch(
         self, prefixes: Sequence[str], interval_s: float, sleep: Callable[[float], Awaitable[None]]

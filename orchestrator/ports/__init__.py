@@ -6,19 +6,34 @@ Rules:
 - Not ports, on purpose: the clock (a callable), randomness (a keyed hash), logging.
 """
 
+from orchestrator.ports.acts import Addition, Answers, Kept
 from orchestrator.ports.artifacts import ArtifactSource, Found, Locator
 from orchestrator.ports.audit import AuditLog, Pinned, Witness
 from orchestrator.ports.bus import Bus, Message
-from orchestrator.ports.insight import Alike, Insight, Milestone
+from orchestrator.ports.events import Poster, Webhook, Webhooks, WebhookState
+from orchestrator.ports.insight import Alike, Insight, Kin, Milestone, Ran, Shown, Sign
 from orchestrator.ports.operators import Approvals, Operator, Operators, Review, Token
-from orchestrator.ports.records import EXPOSED, QUEUED, DeliveryKind, DeliveryState, Event, Line, Parcel, PlanVersion
+from orchestrator.ports.records import (
+    EXPOSED,
+    QUEUED,
+    DeliveryKind,
+    DeliveryState,
+    Event,
+    Line,
+    Parcel,
+    PlanVersion,
+    Queue,
+)
 from orchestrator.ports.signer import Signer
 from orchestrator.ports.store import Catalogue, Lane, Outbox, Registry, Result, Rollouts, Store, Tx, Updates
 from orchestrator.ports.surroundings import Asker, Surroundings
-from orchestrator.ports.times import Jump, Times
+from orchestrator.ports.times import Jump, Part, Piece, Times
+from orchestrator.ports.touched import Touched, Watched
 
 __all__ = [
+    "Addition",
     "Alike",
+    "Answers",
     "Approvals",
     "ArtifactSource",
     "Asker",
@@ -32,6 +47,8 @@ __all__ = [
     "Found",
     "Insight",
     "Jump",
+    "Kin",
+    "Kept",
     "Lane",
     "Line",
     "Locator",
@@ -41,19 +58,31 @@ __all__ = [
     "Operators",
     "Outbox",
     "Parcel",
+    "Part",
+    "Piece",
     "Pinned",
     "PlanVersion",
+    "Poster",
     "QUEUED",
+    "Queue",
+    "Ran",
     "Registry",
     "Result",
     "Review",
     "Rollouts",
+    "Shown",
+    "Sign",
     "Signer",
     "Store",
     "Surroundings",
     "Times",
     "Token",
+    "Touched",
     "Tx",
     "Updates",
+    "Watched",
+    "Webhook",
+    "WebhookState",
+    "Webhooks",
     "Witness",
 ]

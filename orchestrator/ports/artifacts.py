@@ -60,6 +60,14 @@ class ArtifactSource(Protocol):
         """
         ...
 
+    async def read_part(self, locator: Locator, start: int, end: int) -> bytes:
+        """Return the pinned bytes from `start` up to, and without, `end`; at most a few hundred KiB are asked for.
+
+        Raises:
+            TrustError: the object changed since it was looked at, or has no such bytes.
+        """
+        ...
+
     def list(self, prefix: str) -> AsyncIterator[Found]:
         """List the objects below a prefix (`s3://bucket/prefix` or a folder)."""
         ...

@@ -14,12 +14,14 @@ class Message(NamedTuple):
         payload: raw bytes.
         retained: whether the broker replayed it from its retained store.
         receipt: the adapter's own handle; give it back to `Bus.ack`.
+        tick: when it arrived, in seconds of a clock that never goes back (`time.monotonic`).
     """
 
     topic: str
     payload: bytes
     retained: bool
     receipt: int
+    tick: float = 0.0
 
 
 class Bus(Protocol):

@@ -135,7 +135,7 @@ class Approvals(Protocol):
         """Return the proposal of this account on this matter that can still be used; there is at most one."""
         ...
 
-    def proposals(self, limit: int) -> list[Proposal]:
+    def proposals(self, limit: int, before: int | None = None) -> list[Proposal]:
         """Return the newest proposals, newest first."""
         ...
 

@@ -76,6 +76,23 @@ class Parcel:
 
 
 @dataclass(frozen=True, slots=True)
+class Queue:
+    """Deliveries that wait for the same.
+
+    Attributes:
+        state: where they stand.
+        push: whether they are published over MQTT; the others wait for a poll.
+        count: how many.
+        oldest_at: when the oldest of them was planned.
+    """
+
+    state: DeliveryState
+    push: bool
+    count: int
+    oldest_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """One change of a rollout, for the record.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from enum import IntEnum
 from typing import Protocol, TypeVar
 
@@ -21,11 +21,13 @@ from orchestrator.core.model import (
 )
 from orchestrator.core.pace.hold import Hold, Situation
 from orchestrator.core.targeting.cohort import Member, Sieve
+from orchestrator.ports.acts import Answers
 from orchestrator.ports.audit import AuditLog
+from orchestrator.ports.events import Webhooks
 from orchestrator.ports.insight import Insight
 from orchestrator.ports.keysets import Keysets
 from orchestrator.ports.operators import Approvals, Operators
-from orchestrator.ports.records import DeliveryKind, DeliveryState, Event, Line, Parcel, PlanVersion
+from orchestrator.ports.records import DeliveryKind, DeliveryState, Event, Line, Parcel, PlanVersion, Queue
 from orchestrator.ports.surroundings import Surroundings
 from orchestrator.ports.times import Times
 from orchestrator.wire.report import Hello, Report, State
@@ -54,6 +56,10 @@ class Registry(Protocol):
 
     def mark_online(self, states: Iterable[State], now: float) -> None:
         """Store connection states."""
+        ...
+
+    def mark_seen(self, seen: Mapping[str, float]) -> None:
+        """Store when registered devices said something, where they said nothing later."""
         ...
 
     def mark_running(self, reports: Iterable[Report], now: float) -> None:
@@ -180,8 +186,18 @@ class Rollouts(Protocol):
         """Return a rollout by its name."""
         ...
 
-    def rollouts(self, phases: Iterable[Phase] = ()) -> list[Rollout]:
-        """Return rollouts in the given phases (all if none is given), newest first."""
+    def rollouts(
+        self, phases: Iterable[Phase] = (), *, releases: Iterable[str] = (), select: str = ""
+    ) -> list[Rollout]:
+        """Return rollouts, newest first: of the given phases, releases and selector, where these are given."""
+        ...
+
+    def count_rollouts(self, releases: Collection[str], phases: Iterable[Phase] = ()) -> int:
+        """Return how many rollouts there are of these releases, in the given phases (all if none is given)."""
+        ...
+
+    def took(self, releases: Collection[str], phases: Iterable[Phase], states: Iterable[UpdateState]) -> int:
+        """Return how many updates are in one of these states, in all rollouts of these releases in these phases."""
         ...
 
     def save_rollout(self, rollout: Rollout, event: Event | None) -> None:
@@ -308,6 +324,10 @@ class Outbox(Protocol):
         """Return how many sealed deliveries wait for being published."""
         ...
 
+    def queues(self) -> list[Queue]:
+        """Return how many deliveries wait for what, those that are void by now left out."""
+        ...
+
     def reserve(self, count: int) -> int:
         """Take `count` sequence numbers for ever and return the first."""
         ...
@@ -334,6 +354,10 @@ class Outbox(Protocol):
 
     def reachable(self, rollout_id: int, now: float) -> list[int]:
         """Return updates that nobody waits for any more and whose device may still follow a trigger of theirs."""
+        ...
+
+    def were_exposed(self, update_ids: Collection[int]) -> set[int]:
+        """Return those of these updates a trigger of which may have reached the device."""
         ...
 
     def parcels(self, update_id: int) -> list[Parcel]:
@@ -381,6 +405,8 @@ class Tx(
     Insight,
     Pruning,
     Times,
+    Answers,
+    Webhooks,
     Protocol,
 ):
     """Everything that can be read and written within one transaction."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from enum import StrEnum
+from typing import NamedTuple, Protocol
 
 _ROUNDING_S = 1.0
 
@@ -36,6 +37,26 @@ class Jump:
         return self.is_older(at, now) and at <= self.last
 
 
+class Part(StrEnum):
+    """What a jump moves, in this order."""
+
+    ROLLOUTS = "rollouts"
+    UPDATES = "updates"
+    DEVICES = "devices"
+
+
+class Piece(NamedTuple):
+    """Where a jump goes on.
+
+    Attributes:
+        part: what it moves next.
+        after: number of the update, or identifier of the device, behind which it goes on; "" at the beginning.
+    """
+
+    part: Part
+    after: str = ""
+
+
 class Times(Protocol):
     """What moves with the clock, in pieces: each returns where it ended, None once nothing is left."""
 
@@ -52,4 +73,12 @@ class Times(Protocol):
 
     def move_outage(self, jump: Jump, now: float) -> None:
         """Move the begin of the outage that goes on."""
+        ...
+
+    def keep_jump(self, jump: Jump, following: Piece | None) -> None:
+        """Keep how far the jump that is under way has come, in the place of what was kept; None: to its end."""
+        ...
+
+    def unfinished_jump(self) -> tuple[Jump, Piece] | None:
+        """Return the jump that is under way, and where it goes on; None without one."""
         ...

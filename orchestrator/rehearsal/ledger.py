@@ -12,7 +12,7 @@ import heapq
 import math
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from orchestrator.core.judging import evidence
@@ -163,6 +163,10 @@ class Ledger:
         """See `ports.Approvals.warrant`: none; what it would allow is in the ceiling of the run."""
         del rollout_id
 
+    def tell(self, *_: Any) -> bool:
+        """See `ports.Webhooks.tell`; nobody is told of a rehearsal."""
+        return False
+
     def audit(self, *_: Any) -> None:
         """See `ports.AuditLog.audit`; a rehearsal leaves no record."""
 
@@ -292,3 +296,7 @@ class Ledger:
         """See `ports.Outbox.reachable`: none, for a device that gets no trigger in time never gets one."""
         del rollout_id, now
         return []
+
+    def were_exposed(self, update_ids: Collection[int]) -> set[int]:
+        """See `ports.Outbox.were_exposed`; no rollout is superseded here."""
+        return self.offered.intersection(update_ids)

@@ -1,7 +1,7 @@
 """Who is calling, and whether they may: tokens of operators, the token file, the admin socket.
 
 Rules:
-- Every operator route names the one act that it is, and `may` makes the check of it.
+- Every operator route names the one act that it is, and `may` makes the check of it, and counts the request.
 - Nothing is remembered between two requests: a token that was revoked opens nothing from the next one on.
 - A call that proves nothing gets the same 401 whatever was wrong; a known caller who may not gets 403 and the reason.
 - The admin socket needs no token and no store: the kernel says who is at its other end.
@@ -19,7 +19,7 @@ from orchestrator.core.rollout import Command
 from orchestrator.core.trust.roles import ACT_OF, SHARED, Act, Caller, holders
 from orchestrator.engine.trust import operators
 from orchestrator.errors import ForbiddenError, UnavailableError
-from orchestrator.ports import Lane, Token
+from orchestrator.ports import Lane, Operator, Token
 from orchestrator.web.context import Context, UnauthorisedError, bearer
 from orchestrator.web.server import PEER
 
@@ -32,7 +32,9 @@ def may(context: Context, act: Act) -> Callable[..., Awaitable[Caller]]:
     """Return the dependency of a route that is this act: its caller, who may do it."""
 
     async def check(request: Request) -> Caller:
-        return _permit(await caller_of(request, context), act)
+        caller = await caller_of(request, context)
+        context.rates.take(caller.name)
+        return permit(caller, act)
 
     return check
 
@@ -41,7 +43,10 @@ def may_command(context: Context) -> Callable[..., Awaitable[Caller]]:
     """Return the dependency of the route whose `command` says which act it is."""
 
     async def check(request: Request, command: Command) -> Caller:
-        return _permit(await caller_of(request, context), ACT_OF[command])
+        caller = await caller_of(request, context)
+        if ACT_OF[command] is not Act.STOP:
+            context.rates.take(caller.name)
+        return permit(caller, ACT_OF[command])
 
     return check
 
@@ -57,20 +62,55 @@ async def caller_of(connection: HTTPConnection, context: Context) -> Caller:
     local = ours or uid in context.admin_uids
     if local and "authorization" not in connection.headers:  # whoever names a token does not act without it
         return Caller(_ROOT if ours else f"uid-{uid}@local", "", SHARED, local=True)
+    caller, _ = await holder_of(token, context, local=local)
+    return caller
+
+
+async def holder_of(token: str, context: Context, *, local: bool = False) -> tuple[Caller, str]:
+    """Return whom a token speaks for, and its public part; that of the token file has none.
+
+    Raises:
+        UnauthorisedError: it opens nothing now.
+    """
     if context.operator_token and hmac.compare_digest(token.encode(), context.operator_token.encode()):
-        return Caller(operators.SHARED_NAME, "", SHARED, local)
+        return Caller(operators.SHARED_NAME, "", SHARED, local), ""
     now = context.now()
     found = await context.store.read(lambda tx: operators.recognise(tx, token, now))
+    return await _used(found, context, now, local=local)
+
+
+async def still_holder_of(token_id: str, context: Context) -> Caller:
+    """Return whom a token speaks for that was shown before, by its public part.
+
+    Raises:
+        UnauthorisedError: it opens nothing any more.
+    """
+    if not token_id and context.operator_token:
+        return Caller(operators.SHARED_NAME, "", SHARED)
+    now = context.now()
+    found = await context.store.read(lambda tx: operators.standing(tx, token_id, now))
+    caller, _ = await _used(found, context, now, local=False)
+    return caller
+
+
+async def _used(
+    found: tuple[Operator, Token] | None, context: Context, now: float, *, local: bool
+) -> tuple[Caller, str]:
     if found is None:
         raise UnauthorisedError("the operator token is missing, wrong or no longer good")
     operator, kept = found
     if _is_stale(kept, now):
         with contextlib.suppress(UnavailableError):  # a full disk keeps nobody from halting
             await context.store.transact(Lane.OPERATOR, lambda tx: tx.mark_token(kept.id, now))
-    return operators.caller(operator, local=local)
+    return operators.caller(operator, local=local), kept.id
 
 
-def _permit(caller: Caller, act: Act) -> Caller:
+def permit(caller: Caller, act: Act) -> Caller:
+    """Return the caller, who may do this.
+
+    Raises:
+        ForbiddenError: none of its roles permits it.
+    """
     if not caller.may(act):
         text = f"{caller.name} may not {act}; that takes the role {holders(act)}"
         raise ForbiddenError(text, code="not_permitted")

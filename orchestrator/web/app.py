@@ -7,58 +7,60 @@ Rules:
 
 from __future__ import annotations
 
+from dataclasses import fields
+from functools import lru_cache
+from typing import Any
+
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from orchestrator import __version__
 from orchestrator.core.trust.approval import ApprovalNeededError
-from orchestrator.errors import (
-    ConfigError,
-    ConflictError,
-    ForbiddenError,
-    NotFoundError,
-    OrchestratorError,
-    PayloadError,
-    RequestError,
-    TrustError,
-    UnavailableError,
-)
+from orchestrator.errors import ConfigError, OrchestratorError
 from orchestrator.plans import describe
 from orchestrator.web.acts import acts_router
 from orchestrator.web.approvals import approval_router
 from orchestrator.web.audit import audit_router
-from orchestrator.web.context import Context, UnauthorisedError
+from orchestrator.web.context import BusyError, Context
+from orchestrator.web.described import AT, SECURE
 from orchestrator.web.devices import device_routes
+from orchestrator.web.dialects.arduino import arduino_routes
 from orchestrator.web.dialects.ddi import ddi_routes
+from orchestrator.web.dialects.espidf import espidf_routes
+from orchestrator.web.document import TITLE, document_of
+from orchestrator.web.events import events_router
+from orchestrator.web.health import health_routes
 from orchestrator.web.insight import insight_router
 from orchestrator.web.keysets import keyset_router
+from orchestrator.web.management.api import is_upload, management_routes
 from orchestrator.web.operators import operator_router
+from orchestrator.web.pages.routes import page_routes
+from orchestrator.web.rates import TooManyError
+from orchestrator.web.statuses import status_of
 from orchestrator.web.users import user_router
 from orchestrator.web.warrants import warrant_router
+from orchestrator.web.webhooks import webhook_router
 
 MAX_BODY_BYTES = 1024 * 1024
-_STATUS: tuple[tuple[type[OrchestratorError], int], ...] = (
-    (UnauthorisedError, 401),
-    (NotFoundError, 404),
-    (ConflictError, 409),
-    (ForbiddenError, 403),
-    (ConfigError, 422),
-    (TrustError, 422),
-    (PayloadError, 400),
-    (RequestError, 400),
-    (UnavailableError, 503),
-)
+MAX_HEAD_BYTES = 16 * 1024
 _log = structlog.get_logger(__name__)
 
 
-def build_app(context: Context) -> ASGIApp:
-    """Return the ASGI application."""
-    app = FastAPI(title="OTA orchestrator", version=__version__, docs_url=None, redoc_url=None)
+def api(context: Context) -> FastAPI:
+    """Return the operator API alone, with its document."""
+    app = FastAPI(
+        title=TITLE,
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=f"{AT}/openapi.json",
+        generate_unique_id_function=lambda route: route.name,
+    )
     routers = (
         warrant_router,
         acts_router,
@@ -68,27 +70,43 @@ def build_app(context: Context) -> ASGIApp:
         user_router,
         keyset_router,
         audit_router,
+        events_router,
+        webhook_router,
     )
     for router in routers:
         app.include_router(router(context))
-    app.router.routes.extend([*device_routes(context), *ddi_routes(context)])
+    app.openapi = lru_cache(maxsize=1)(lambda: document_of(app))  # type: ignore[method-assign]
+    return app
 
-    @app.get("/healthz", include_in_schema=False)
-    async def healthz() -> PlainTextResponse:
-        return PlainTextResponse("ok\n")
 
-    @app.get("/readyz", include_in_schema=False)
-    async def readyz() -> PlainTextResponse:
-        if context.fault():  # why is for operators: `ota status`
-            return PlainTextResponse("the store cannot be written\n", 503)
-        return PlainTextResponse("ok\n")
+def document() -> dict[str, Any]:
+    """Return the document of the operator API of this version, without a daemon."""
+    unbound: dict[str, Any] = {item.name: None for item in fields(Context)}
+    return api(Context(**unbound)).openapi()
+
+
+def build_app(context: Context) -> ASGIApp:
+    """Return the ASGI application."""
+    app = api(context)
+    # Routes are tried in their order, and most of those who ask are devices.
+    app.router.routes[:0] = [
+        *device_routes(context),
+        *ddi_routes(context),
+        *arduino_routes(context),
+        *espidf_routes(context),
+    ]
+
+    app.router.routes.extend(management_routes(context))
+    app.router.routes.extend(page_routes(context))
+    app.router.routes.extend(health_routes(context))
 
     @app.exception_handler(OrchestratorError)
     async def on_error(_: Request, error: OrchestratorError) -> Response:
-        status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+        status = status_of(error)
         faults = error.faults if isinstance(error, ConfigError) else None
         waits = error.proposal.id if isinstance(error, ApprovalNeededError) else None
-        return problem(status, error.code, error.message, faults, waits)
+        again_s = error.again_s if isinstance(error, BusyError | TooManyError) else None
+        return problem(status, error.code, error.message, faults, waits, again_s)
 
     @app.exception_handler(RequestValidationError)
     async def on_invalid(_: Request, error: RequestValidationError) -> Response:
@@ -108,30 +126,57 @@ def build_app(context: Context) -> ASGIApp:
         _log.error("request.failed", path=request.url.path, exc_info=error)
         return problem(500, "internal", "the daemon failed on this request; its log says more")
 
-    return _LimitBody(app)
+    return LimitBody(app)
 
 
 def problem(
-    status: int, code: str, detail: str, faults: list[str] | None = None, proposal: int | None = None
+    status: int,
+    code: str,
+    detail: str,
+    faults: list[str] | None = None,
+    proposal: int | None = None,
+    again_s: int | None = None,
 ) -> Response:
-    """Return an error answer (RFC 9457), with the proposal that others must approve if it waits for one."""
+    """Return an error answer (RFC 9457).
+
+    Args:
+        status: of HTTP.
+        code: stable word for machines.
+        detail: one sentence for a person.
+        faults: all that is wrong, one by one.
+        proposal: what others must approve first, if it waits for them.
+        again_s: when to come again, where that is known.
+    """
     body: dict[str, object] = {"type": "about:blank", "status": status, "code": code, "detail": detail}
     if faults:
         body["faults"] = faults
     if proposal is not None:
         body["proposal"] = proposal
-    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
+    headers = SECURE | ({"WWW-Authenticate": "Bearer"} if status == 401 else {})
+    if again_s is not None:
+        headers["Retry-After"] = str(again_s)
     return JSONResponse(body, status, headers, "application/problem+json")
 
 
-class _LimitBody:
-    """Ends requests whose body is larger than any of ours can be."""
+def _head_bytes(scope: Scope) -> int:
+    """Return about how large the head of a request is; the server bounds only one that does not come at once."""
+    fields = sum(len(name) + len(value) for name, value in scope["headers"])
+    return fields + len(scope["path"]) + len(scope["query_string"])
+
+
+class LimitBody:
+    """Ends requests whose head or body is larger than any of ours can be."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        """Pass a request on unless its head is too large, and count its body."""
+        if scope["type"] == "http" and _head_bytes(scope) > MAX_HEAD_BYTES:
+            text = f"the head of a request may have at most {MAX_HEAD_BYTES} bytes"
+            await problem(431, "head_too_large", text)(scope, receive, send)
+            return
+        if scope["type"] != "http" or is_upload(scope):
             await self._app(scope, receive, send)
             return
         received = 0

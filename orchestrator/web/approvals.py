@@ -1,23 +1,38 @@
 """The routes of proposals and reviews under `/api/v1`. Translation only."""
 
+from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import APIRouter, Depends, Path
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
+from orchestrator.client import answers
 from orchestrator.core.trust import approval
 from orchestrator.core.trust.approval import Proposal
 from orchestrator.core.trust.roles import Act, Caller
 from orchestrator.engine.trust import approvals
 from orchestrator.engine.trust.approvals import Wish
 from orchestrator.errors import NotFoundError
-from orchestrator.ports import Lane, Review
+from orchestrator.ports import Lane, Review, Tx
 from orchestrator.web.access import may
 from orchestrator.web.context import Context
+from orchestrator.web.cursors import Pages, pages
+from orchestrator.web.described import api_router, gives, gives_page
+from orchestrator.web.once import Asked, asked
 
 View = dict[str, Any]
-_MAX_PAGE = 1000
 _Id = Annotated[int, Path(ge=1, lt=2**53)]
+
+
+@dataclass(frozen=True, slots=True)
+class Voted:
+    """A proposal after a vote: unlike one that was made, this is an act that is done.
+
+    Attributes:
+        proposal: as it stands now.
+    """
+
+    proposal: Proposal
 
 
 class WhyBody(BaseModel):
@@ -29,58 +44,66 @@ class WhyBody(BaseModel):
 
 def approval_router(context: Context) -> APIRouter:
     """Return the routes of proposals and reviews."""
-    router = APIRouter(prefix="/api/v1")
+    router = api_router("approvals")
     reader = Annotated[Caller, Depends(may(context, Act.READ))]
     approver = Annotated[Caller, Depends(may(context, Act.APPROVE))]
+    doing = Annotated[Asked, Depends(asked(context))]
+    fifty = Annotated[Pages, pages(50)]
     store, now = context.store, context.now
 
-    @router.get("/approvals")
-    async def list_(_: reader, limit: Annotated[int, Query(ge=1, le=_MAX_PAGE)] = 50) -> View:
+    @router.get("/approvals", responses=gives_page(answers.Approvals))
+    async def list_approvals(_: reader, page: fifty) -> View:
         """List proposals, newest first, and the reviews that are open."""
-        at = now()
-        found, reviews = await store.read(lambda tx: (tx.proposals(limit), tx.open_reviews()))
-        return {"proposals": [view(item, at) for item in found], "reviews": [_review(item) for item in reviews]}
+        at, before = now(), page.number() or None
+        found, reviews = await store.read(lambda tx: (tx.proposals(page.limit + 1, before), tx.open_reviews()))
+        shown = page.cut(found, lambda item: item.id)
+        return {"proposals": [view(item, at) for item in shown], "reviews": [_review(item) for item in reviews]}
 
-    @router.get("/approvals/{proposal_id}")
-    async def get(proposal_id: _Id, _: reader) -> View:
+    @router.get("/approvals/{proposal_id}", responses=gives(answers.Proposal))
+    async def get_approval(proposal_id: _Id, _: reader) -> View:
         """Show a proposal with what was said to it."""
         found = await store.read(lambda tx: tx.proposal(proposal_id))
         if found is None:
             raise NotFoundError(f"there is no proposal {proposal_id}; see `ota approvals`")
         return view(found, now())
 
-    @router.post("/approvals/{proposal_id}/approve")
-    async def approve(proposal_id: _Id, body: WhyBody, who: approver) -> View:
+    @router.post("/approvals/{proposal_id}/approve", responses=gives(answers.Proposal))
+    async def approve(proposal_id: _Id, body: WhyBody, who: approver, act: doing) -> View:
         """Approve what another person proposed."""
-        return await _vote(proposal_id, body, who, approves=True)
+        return await _vote(proposal_id, body, who, act, approves=True)
 
-    @router.post("/approvals/{proposal_id}/reject")
-    async def reject(proposal_id: _Id, body: WhyBody, who: approver) -> View:
+    @router.post("/approvals/{proposal_id}/reject", responses=gives(answers.Proposal))
+    async def reject(proposal_id: _Id, body: WhyBody, who: approver, act: doing) -> View:
         """Reject what was proposed; that ends it."""
-        return await _vote(proposal_id, body, who, approves=False)
+        return await _vote(proposal_id, body, who, act, approves=False)
 
-    @router.post("/reviews/{review_id}/close")
-    async def close(review_id: _Id, body: WhyBody, who: approver) -> View:
+    @router.post("/reviews/{review_id}/close", responses=gives(answers.Review))
+    async def close_review(review_id: _Id, body: WhyBody, who: approver, act: doing) -> View:
         """Close the review of what another person did without approvals."""
-        closed = await store.transact(Lane.OPERATOR, lambda tx: approvals.close(tx, review_id, who, body.reason, now()))
-        return _review(closed)
 
-    async def _vote(proposal_id: int, body: WhyBody, who: Caller, *, approves: bool) -> View:
+        def work(tx: Tx) -> Review:
+            return approvals.close(tx, review_id, who, body.reason, now())
+
+        return await act.once(who, lambda: store.transact(Lane.OPERATOR, work), lambda _, closed: _review(closed))
+
+    async def _vote(proposal_id: int, body: WhyBody, who: Caller, act: Asked, *, approves: bool) -> View:
         at = now()
-        voted = await store.transact(
-            Lane.OPERATOR, lambda tx: approvals.vote(tx, proposal_id, who, body.reason, at, approves=approves)
+
+        def work(tx: Tx) -> Voted:
+            return Voted(approvals.vote(tx, proposal_id, who, body.reason, at, approves=approves))
+
+        return await act.once(
+            who, lambda: store.transact(Lane.OPERATOR, work), lambda _, voted: view(voted.proposal, at)
         )
-        return view(voted, at)
 
     return router
 
 
-async def review_of(context: Context, wish: Wish, since: float) -> View:
+def review_in(tx: Tx, wish: Wish, since: float) -> View:
     """Return the review that an act without approvals has opened since a time, for its answer; nothing if none."""
     if not wish.break_glass.strip():
         return {}
-    found = await context.store.read(lambda tx: tx.open_reviews())
-    ours = [item.id for item in found if item.actor == wish.caller.name and item.at >= since]
+    ours = [item.id for item in tx.open_reviews() if item.actor == wish.caller.name and item.at >= since]
     return {"review": ours[-1]} if ours else {}
 
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import fcntl
 import socket
 import struct
+import sys
+import termios
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -19,13 +23,19 @@ from orchestrator.errors import UnavailableError
 STOP_WITHIN_S = 3
 PEER = "orchestrator.peer_uid"
 """Where a request that came over the admin socket carries the user at its other end; no client can set it."""
+TAKEN = "orchestrator.taken"
+"""Where a request carries a coroutine function that says whether its client took all that was sent until now."""
 HEAD_WITHIN_S = 10.0
 """Whoever connects, or has begun another request, has so long to send the whole head of it."""
 BODY_WITHIN_S = 30.0
 """And then so long to send the whole body, however it trickles."""
 TAKE_WITHIN_S = 60.0
 """Whoever is given an answer has so long to take each piece of it, or what is left."""
+CLOSES_WITHIN_S = 5.0
+"""Who has taken an answer, and neither closes nor asks again, is no longer waited for than this."""
 _PIECE_BYTES = 64 * 1024
+_LOOKS_EVERY_S = 0.02
+_QUEUED = struct.Struct("i")
 _BACKLOG = 2048
 _ADMIN_CONNECTIONS = 64
 _CREDENTIALS = struct.Struct("iII")  # pid, uid, gid
@@ -50,6 +60,7 @@ class _BoundedProtocol(H11Protocol):
     _waits: asyncio.TimerHandle | None = None
     _gives: asyncio.TimerHandle | None = None
     _idle_since = 0.0
+    _takes: asyncio.Future[bool] | None = None
 
     @property
     def _is_idle(self) -> bool:
@@ -64,11 +75,14 @@ class _BoundedProtocol(H11Protocol):
         if self.limit_concurrency is not None and len(self.connections) + 1 >= self.limit_concurrency:
             self._make_room(self.limit_concurrency - 1)
         super().connection_made(transport)
+        self.app = _adding(self.app, TAKEN, self._taken)
         transport.set_write_buffer_limits(0)  # else nobody would tell us of an answer that is small and not taken
         self._idle_since = self.loop.time()
         self._await(HEAD_WITHIN_S)
 
     def data_received(self, data: bytes) -> None:
+        if self._takes is not None and not self._queued_bytes():
+            self._took(whole=True)
         before = self.cycle
         super().data_received(data)
         if self.cycle is not before:
@@ -93,10 +107,47 @@ class _BoundedProtocol(H11Protocol):
         super().resume_writing()
         self._stop_giving()
 
+    def eof_received(self) -> None:
+        if self._takes is not None:
+            self._took(whole=not self._queued_bytes())
+        super().eof_received()
+
     def connection_lost(self, exc: Exception | None) -> None:
+        self._took(whole=False)
         self._stop_waiting()
         self._stop_giving()
         super().connection_lost(exc)
+
+    async def _taken(self) -> bool:
+        """Say whether the client took all that was sent until now; one that breaks off resets its connection.
+
+        A client that has all of an answer closes, or asks again. Of one that does neither, what its machine
+        acknowledged is believed.
+        """
+        if self.transport.is_closing():
+            return False
+        takes: asyncio.Future[bool] = self.loop.create_future()
+        self._takes = takes
+        least, until = sys.maxsize, 0.0
+        while not takes.done():
+            left, now = self._queued_bytes(), self.loop.time()
+            if left < least:
+                least, until = left, now + (TAKE_WITHIN_S if left else CLOSES_WITHIN_S)
+            if now >= until:
+                self._took(whole=not left)
+            await asyncio.wait([takes], timeout=_LOOKS_EVERY_S)
+        return takes.result()
+
+    def _took(self, *, whole: bool) -> None:
+        if self._takes is not None:
+            self._takes.set_result(whole)
+            self._takes = None
+
+    def _queued_bytes(self) -> int:
+        """Return how much of what was sent the client's machine has not acknowledged."""
+        answer = fcntl.ioctl(self.transport.get_extra_info("socket"), termios.TIOCOUTQ, bytes(_QUEUED.size))
+        queued: int = _QUEUED.unpack(answer)[0]
+        return queued + self.transport.get_write_buffer_size()
 
     def _make_room(self, most: int) -> None:
         left = [item for item in self.connections if isinstance(item, _BoundedProtocol) and not item._is_closing]
@@ -146,13 +197,7 @@ class _PeerProtocol(_BoundedProtocol):
         super().connection_made(transport)
         found = transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         _, uid, _ = _CREDENTIALS.unpack(found)
-        app = self.app
-
-        async def known(scope: Scope, receive: Receive, send: Send) -> None:
-            scope[PEER] = uid
-            await app(scope, receive, send)
-
-        self.app = known
+        self.app = _adding(self.app, PEER, uid)
 
 
 class _Listening:
@@ -173,6 +218,7 @@ class _Listening:
             log_config=None,
             log_level="warning",
             access_log=False,
+            proxy_headers=False,  # a peer is who is connected to us, whatever a header says
             limit_concurrency=max_connections + 1,  # it counts the one that asks
             timeout_keep_alive=30,
             timeout_graceful_shutdown=STOP_WITHIN_S,
@@ -200,10 +246,11 @@ class HttpServer(_Listening):
         port: port; 0 takes a free one.
         max_connections: beyond this, who asks for nothing or has not ended its request is cut off, and where all wait
             for an answer callers get 503.
+        setting: the key of the settings that names the address.
     """
 
-    def __init__(self, app: ASGIApp, host: str, port: int, max_connections: int) -> None:
-        super().__init__(app, _listen(host, port), max_connections)
+    def __init__(self, app: ASGIApp, host: str, port: int, max_connections: int, setting: str = "http.listen") -> None:
+        super().__init__(app, _listen(host, port, setting), max_connections)
 
     @property
     def port(self) -> int:
@@ -235,7 +282,17 @@ class AdminSocket(_Listening):
             self._path.unlink(missing_ok=True)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _adding(app: Any, name: str, value: object) -> Any:
+    """Return an application whose requests carry something that no client can set."""
+
+    async def known(scope: Scope, receive: Receive, send: Send) -> None:
+        scope[name] = value
+        await app(scope, receive, send)
+
+    return known
+
+
+def _listen(host: str, port: int, setting: str) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -244,7 +301,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
-        text = f"cannot listen on {host}:{port}: {error.strerror}; change http.listen or stop who holds it"
+        text = f"cannot listen on {host}:{port}: {error.strerror}; change {setting} or stop who holds it"
         raise UnavailableError(text, code="listen") from None
     return listener
 

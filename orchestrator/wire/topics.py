@@ -60,6 +60,10 @@ BEAT = f"{PREFIX}/g/all/beat"
 """Where the present beat lies retained."""
 
 
+EVENTS = f"{PREFIX}/events/#"
+"""What operators' programs hear, and no device."""
+
+
 EVERYTHING = f"{PREFIX}/#"
 """All topics of this format."""
 
@@ -72,6 +76,11 @@ def beat_of(group: str) -> str:
 def group_command(group: str) -> str:
     """Return the topic on which a group would receive triggers; only the daemon may write it."""
     return f"{PREFIX}/g/{group}/cmd"
+
+
+def event(kind: str) -> str:
+    """Return the topic of a type of event, such as `rollout.halted`; no device may read it."""
+    return f"{PREFIX}/events/{kind.replace('.', '/')}"
 
 
 def may_lie_retained(topic: str) -> bool:

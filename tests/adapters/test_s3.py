@@ -253,6 +253,35 @@ async def test_a_download_that_always_breaks_is_given_up() -> None:
     assert len(server.requests) == 3
 
 
+async def test_a_part_that_breaks_goes_on_where_it_broke_and_ends_where_it_should() -> None:
+    async def sleep(pause_s: float) -> None:
+        del pause_s
+
+    def answer(request: Request) -> Answer:
+        start, end = map(int, request.headers["range"].removeprefix("bytes=").split("-"))
+        headers = {"ETag": '"e"', "Content-Range": f"bytes {start}-{end}/{len(DATA)}"}
+        return Answer(206, DATA[start : min(start + 6, end + 1)], headers, promised=end + 1 - start)
+
+    with scripted(answer) as server, opened(S3Source(settings(server.endpoint), sleep=sleep)) as source:
+        assert await source.read_part(Locator(NAMED, '"e"'), 100, 117) == DATA[100:117]
+    assert [request.headers["range"] for request in server.requests] == [
+        "bytes=100-116",
+        "bytes=106-116",
+        "bytes=112-116",
+    ]
+    assert {request.headers["if-match"] for request in server.requests} == {'"e"'}
+
+
+async def test_a_server_that_knows_no_ranges_gives_no_part() -> None:
+    with (
+        scripted(lambda request: Answer(200, DATA, {"ETag": '"e"'})) as server,
+        opened(S3Source(settings(server.endpoint))) as source,
+        pytest.raises(TrustError) as refused,
+    ):
+        await source.read_part(Locator(NAMED), 100, 200)
+    assert refused.value.code == "too_large"
+
+
 async def test_an_object_that_is_too_large_is_refused_before_a_byte_is_read() -> None:
     with (
         scripted(_object_server(breaks=0)) as server,

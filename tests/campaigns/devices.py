@@ -25,7 +25,7 @@ def _part(*kinds: Kind, code: str = "") -> Part:
 
 
 HONEST, LATE, LIAR, FLAPPING, SLOW, SILENT = "honest", "late", "liar", "flapping", "slow", "silent"
-SICK = "sick"
+SICK, DIES = "sick", "dies"
 TEMPERATURE = "temperature"
 """What every device measures of itself."""
 
@@ -43,13 +43,14 @@ CHARACTERS: dict[str, tuple[Part, ...]] = {
     LIAR: (_part(*GOOD[:3], Kind.CONFIRMED),),
     SICK: (_part(*GOOD),),
     SILENT: ((),),
-    "dies": (_part(*GOOD[:4]),),
+    DIES: (_part(*GOOD[:4]),),
     "hangs": (_part(*GOOD[:1]),),
     "rolls_back": (_part(*GOOD[:4], Kind.ROLLED_BACK, code="self_test_failed"),),
     "relapses": (_part(*GOOD, Kind.FAILED, code="self_test_crash"),),
     "refuses": (_part(Kind.REFUSED, code="wrong_hardware"),),
     "tired": (_part(Kind.REFUSED, code="expired"), _part(*GOOD)),
     "weak": (_part(*GOOD[:2], Kind.FAILED, code="power_lost"), _part(*GOOD)),
+    "worn": (_part(*GOOD[:2], Kind.FAILED, code="power_lost"),),
     "crashes": (_part(*GOOD[:4], Kind.FAILED, code="self_test_crash"), _part(*GOOD)),
 }
 """What each says about its attempts, in order; the last part stands for all further attempts."""

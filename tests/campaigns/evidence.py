@@ -44,7 +44,7 @@ def e_value(failed: int, seen: int, tolerated: float) -> float:
 
 
 def too_soon(
-    at: int, rollout: Rollout, mine: Sequence[Update], tally: Mapping[TallyKey, int], asked: bool
+    at: int, rollout: Rollout, mine: Sequence[Update], tally: Mapping[TallyKey, int], asked_at: float | None
 ) -> str | None:
     """Return why a stage should not have passed, None if it may have.
 
@@ -53,7 +53,7 @@ def too_soon(
         rollout: the rollout after it.
         mine: its updates.
         tally: its tallies.
-        asked: whether the service that the stage asks, if it does, has said yes.
+        asked_at: when the service that the stage asks, if it does, was asked last and said yes.
     """
     stage, plan = rollout.stages[at], rollout.plan
     held = {UpdateState.PENDING, UpdateState.RETRYING}
@@ -74,8 +74,9 @@ def too_soon(
         return f"it was resolved at {stage.resolved_at} and soaks for {plan.stages[at].soak_s}"
     if plan.stages[at].approve:
         return "a person has to say so"
-    if (plan.stages[at].gate or plan.gate) and not asked:
-        return "a service has to say so"
+    soaked_at = stage.resolved_at + plan.stages[at].soak_s
+    if (plan.stages[at].gate or plan.gate) and (asked_at is None or asked_at < soaked_at):
+        return f"a service has to say so after {soaked_at}, and did at {asked_at}"
     return _unproven(rollout, at, tally)
 
 

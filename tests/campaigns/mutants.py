@@ -19,13 +19,13 @@ from orchestrator.core import rollout as machine
 from orchestrator.core import update as update_machine
 from orchestrator.core.judging import evidence, judgement
 from orchestrator.core.judging import outside as service
-from orchestrator.core.model import Phase, Rollout, Update
-from orchestrator.core.pace import hold, requirement
-from orchestrator.engine.offers import allowance, dispatcher, holds
+from orchestrator.core.model import Phase, Rollout, TallyKey, Update, UpdateState
+from orchestrator.core.pace import hold, requirement, retry
+from orchestrator.engine.offers import allowance, dispatcher, holds, polling
 from orchestrator.engine.reports import folding, outage, recorder
 from orchestrator.engine.reports.folding import Recorded
 from orchestrator.engine.reports.hearing import Hearing
-from orchestrator.engine.rollouts import effects, rollback
+from orchestrator.engine.rollouts import editing, effects, rollback
 from orchestrator.ports import DeliveryState, Parcel, Tx
 
 Patch = pytest.MonkeyPatch
@@ -143,6 +143,11 @@ def lose_the_last_update(patch: Patch) -> None:
     patch.setattr(SqlUpdates, "save_updates", losing)
 
 
+def forget_what_was_claimed(patch: Patch) -> None:
+    """Begin after a crash as if nothing had been on its way."""
+    patch.setattr(dispatcher, "_sort_out", lambda tx, now: [])
+
+
 def publish_what_was_stopped(patch: Patch) -> None:
     """After a crash, publish again whatever was claimed, whatever became of its rollout."""
     patch.setattr(dispatcher, "_sort_out", lambda tx, now: tx.claimed())
@@ -151,6 +156,22 @@ def publish_what_was_stopped(patch: Patch) -> None:
 def skip_the_e_process(patch: Patch) -> None:
     """Let no e-value halt anything."""
     patch.setattr(evidence.Evidence, "halts", property(lambda self: False))
+
+
+def skip_the_lost(patch: Patch) -> None:
+    """Let no device that is lost after the reboot halt anything by itself."""
+    patch.setattr(judgement, "lost_limit", lambda rollout, tally: None)
+
+
+def count_retries_twice(patch: Patch) -> None:
+    """Count a device that will try again as a failure too."""
+    counted = update_machine._counted
+
+    def twice(epoch: int, stage: int, stratum: str, state: UpdateState, *others: Any) -> tuple[TallyKey, ...]:
+        more = (TallyKey(epoch, stage, stratum, UpdateState.FAILED),) if state is UpdateState.RETRYING else ()
+        return counted(epoch, stage, stratum, state, *others) + more
+
+    patch.setattr(update_machine, "_counted", twice)
 
 
 def forget_failures_after_a_retry(patch: Patch) -> None:
@@ -162,6 +183,16 @@ def forget_failures_after_a_retry(patch: Patch) -> None:
         return result._replace(failed_epoch=None) if isinstance(result, Update) else result
 
     patch.setattr(update_machine, "apply", wiping)
+
+
+def retry_for_ever(patch: Patch) -> None:
+    """Give attempts without end."""
+    next_attempt = retry.next_attempt
+
+    def endless(policy: Any, code: str, attempt: int, *others: Any) -> Any:
+        return next_attempt(policy, code, 1, *others)
+
+    patch.setattr(update_machine, "next_attempt", endless)
 
 
 def resume_in_the_same_epoch(patch: Patch) -> None:
@@ -197,6 +228,11 @@ def seal_beyond_the_hours(patch: Patch) -> None:
     patch.setattr(holds, "closes_at", lambda tx, rollout, device_ids, now: {})
 
 
+def answer_at_every_hour(patch: Patch) -> None:
+    """Answer polls while hours are closed."""
+    patch.setattr(polling, "_is_shut", lambda tx, update, now: False)
+
+
 def ask_no_user(patch: Patch) -> None:
     """Ask nobody for consent."""
     patch.setattr(requirement, "awaits", lambda rule, wish, now: None)
@@ -217,6 +253,22 @@ def pass_unproven(patch: Patch) -> None:
     patch.setattr(evidence.Bound, "holds", property(lambda self: True))
 
 
+def ask_no_service(patch: Patch) -> None:
+    """Pass stages whatever a service says."""
+    patch.setattr(service, "holds", lambda gate, answer, stage, since, now: None)
+
+
+def approve_by_itself(patch: Patch) -> None:
+    """Pass stages for which the plan wants a person."""
+    passing = judgement._pass
+
+    def alone(rollout: Rollout, why: Any, answer: Any, since: float, now: float) -> Any:
+        decision = passing(rollout, why, answer, since, now)
+        return judgement._next_stage(rollout, now, why) if decision.reason.code == "manual_gate" else decision
+
+    patch.setattr(judgement, "_pass", alone)
+
+
 def go_on_in_an_outage(patch: Patch) -> None:
     """Judge silence and offer while half of the fleet is gone."""
     patch.setattr(outage, "lasts", lambda tx, now: False)
@@ -226,6 +278,12 @@ def go_on_in_an_outage(patch: Patch) -> None:
 def judge_silence_while_deaf(patch: Patch) -> None:
     """Take silence for an answer while there is no link."""
     patch.setattr(Hearing, "__call__", lambda self: True)
+
+
+def overwrite_edits(patch: Patch) -> None:
+    """Let the second of two who edit at once win."""
+    compare = editing._compare
+    patch.setattr(editing, "_compare", lambda tx, wanted: compare(tx, replace(wanted, expect=None)))
 
 
 def roll_back_what_runs(patch: Patch) -> None:
@@ -251,25 +309,36 @@ MUTANTS: list[Mutant] = [
     store_no_report,
     remember_what_was_not_committed,
     lose_the_last_update,
+    forget_what_was_claimed,
     skip_the_e_process,
+    skip_the_lost,
+    count_retries_twice,
     forget_failures_after_a_retry,
+    retry_for_ever,
     resume_in_the_same_epoch,
     resume_by_itself,
     ignore_windows,
     seal_beyond_the_hours,
+    answer_at_every_hour,
     ask_no_user,
     require_nothing,
     soak_nothing,
     pass_unproven,
+    ask_no_service,
+    approve_by_itself,
     go_on_in_an_outage,
     judge_silence_while_deaf,
+    overwrite_edits,
     roll_back_what_runs,
     give_numbers_out_again,
 ]
 
 SEEN = {
-    "remember_what_was_not_committed": 26,
+    "answer_at_every_hour": 91,
+    "forget_what_was_claimed": 40,
+    "approve_by_itself": 46,
+    "ask_no_service": 30,
     "judge_silence_while_deaf": 12,
-    "skip_the_e_process": 6,
+    "require_nothing": 6,
     "go_on_in_an_outage": 4,
 }

@@ -23,14 +23,14 @@ from unittest import mock
 from orchestrator.core.model import Artifact, Delivery, Phase, Plan, Rollout, UpdateState
 from orchestrator.core.model import Device as Known
 from orchestrator.core.pace.requirement import ConsentRule, Requirements
-from orchestrator.core.pace.window import Windows
+from orchestrator.core.pace.window import Window, Windows
 from orchestrator.core.rollout import Command, possible
 from orchestrator.core.trust.roles import Caller
 from orchestrator.engine.insight import explain
 from orchestrator.engine.offers.polling import Answer, give, look
 from orchestrator.engine.reports.recording import Batch, record
 from orchestrator.engine.rollouts import editing, operations, quarantine, rollback
-from orchestrator.engine.rollouts.editing import Wanted
+from orchestrator.engine.rollouts.editing import Edited, Wanted
 from orchestrator.engine.rollouts.operations import NewDevice
 from orchestrator.engine.rollouts.rollback import Back
 from orchestrator.engine.trust.approvals import Rules, Wish
@@ -54,6 +54,8 @@ NEWEST = 4
 """Release counters from 1 to this are there to be rolled out, and back."""
 
 MODELS = ("m1", "m2")
+EVENING = Windows((Window(72_000, 86_000),))
+"""Hours that are closed when campaigns begin; an edit to them leaves good what was sealed before."""
 
 PAUSES_S = (1.0, 11.0, 40.0, 60.0, 250.0, 600.0, 3700.0)
 CLOCK_JUMPS_S = (-7200.0, -600.0, -5.0, 5.0, 600.0, 7200.0)
@@ -300,7 +302,7 @@ class Campaign:
         for at, actor in enumerate(OPERATORS[: 1 + what % 2]):
             wanted = _edited(rollout.plan, how + at)
             try:
-                await self._edit(wanted, rollout.plan_version, actor)
+                edited = await self._edit(wanted, rollout.plan_version, actor)
             except ConflictError as refusal:  # by another's edit, or by its own that nobody was told of
                 found = self.promises.state.rollouts[rollout.id]
                 late = found.plan_version != rollout.plan_version
@@ -308,6 +310,8 @@ class Campaign:
                 continue
             now = self.promises.state.rollouts[rollout.id]
             self._require(now.plan == replace(wanted, leaves=now.plan.leaves), f"{actor} was overwritten")
+            unseen = edited.version - rollout.plan_version - bool(edited.changes)
+            self._require(not edited.changes or not unseen, f"{actor} overwrote {unseen} versions without a look")
 
     async def rollback(self, what: int, how: int) -> None:
         """Roll a rollout back to the release before it, if that is possible."""
@@ -553,10 +557,10 @@ class Campaign:
         self.clock.advance(by_s)
         self.promises.clock_was_set()
 
-    async def _edit(self, plan: Plan, seen: int, actor: str) -> None:
+    async def _edit(self, plan: Plan, seen: int, actor: str) -> Edited:
         wish = Wish(Caller(actor, actor, frozenset()), "because")
         wanted = Wanted(plan.name, plan, seen)
-        await editing.carry_out(self.house.conductor, self._store, Rules(), self.clock, wanted, wish)
+        return await editing.carry_out(self.house.conductor, self._store, Rules(), self.clock, wanted, wish)
 
     @property
     def _store(self) -> OneThread:
@@ -677,6 +681,8 @@ def _edited(plan: Plan, how: int) -> Plan:
         {"deadlines": replace(plan.deadlines, confirm_s=plan.deadlines.confirm_s + 60.0)},
         {"halt": replace(plan.halt, max_failures=2)},
         {"windows": Windows(), "jitter_s": 40.0},
+        {"windows": EVENING},
+        {"windows": EVENING},
         {"consent": ConsentRule(), "require": Requirements()},
         {"retry": replace(plan.retry, quarantine_after=1), "ramp": None},
     )

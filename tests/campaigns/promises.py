@@ -12,8 +12,9 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
-from orchestrator.core.model import RELAPSED, RETRIED, Phase, Rollout, SizeKind, TallyKey, Update, UpdateState
+from orchestrator.core.model import RELAPSED, RETRIED, Phase, SizeKind, TallyKey, Update, UpdateState
 from orchestrator.core.pace.ceiling import Ceiling
+from orchestrator.core.pace.window import Windows
 from orchestrator.core.trust.audit import Entry, Examination, Head
 from tests.campaigns import evidence
 from tests.campaigns.devices import SICK, Device, claims_of
@@ -71,6 +72,7 @@ class Promises:
         self._sealed = 0
         self._broken: BrokenError | None = None
         self._late: Counter[tuple[int, int]] = Counter()
+        self._hours: dict[int, set[Windows]] = {}
 
     @property
     def state(self) -> State:
@@ -121,7 +123,8 @@ class Promises:
         if claims["act"] == "cancel":
             return
         self._require(
-            _is_open(rollout, claims["exp"] - 1.0), f"a trigger is good until {claims['exp']}, when hours are closed"
+            any(_is_open(windows, claims["exp"] - 1.0) for windows in self._hours[rollout.id]),
+            f"a trigger is good until {claims['exp']}, when hours are closed",
         )
         if rollout.phase in STOPPED:
             key = (rollout.id, rollout.version)
@@ -139,7 +142,7 @@ class Promises:
         recalled = rollout.phase in (Phase.HALTED, Phase.ABORTED) and update.state in _BEFORE_REBOOT
         self._require(not recalled, f"a poll got a trigger of a rollout that is {rollout.phase}")
         if update.state is UpdateState.OFFERED:
-            self._require(_is_open(rollout, now), "a poll got a trigger while hours are closed")
+            self._require(_is_open(rollout.plan.windows, now), "a poll got a trigger while hours are closed")
 
     def judged(self, rollout_id: int) -> None:
         """A rollout that the engine has judged just now does not go on against its evidence."""
@@ -178,7 +181,7 @@ class Promises:
         for parcel in self.state.parcels.values():
             rollout = self.state.rollouts[parcel.rollout_id]
             current = parcel.kind == "cancel" or parcel.rollout_version == rollout.version
-            waits = current and parcel.id in push and parcel.state in (*QUEUED, "claimed")
+            waits = parcel.id in push and ((current and parcel.state in QUEUED) or parcel.state == "claimed")
             self._require(not waits, f"all is quiet, but a delivery waits: {parcel}")
 
     def next_deadline(self) -> float | None:
@@ -213,6 +216,7 @@ class Promises:
     def _phases_follow(self, commit: Commit) -> None:
         for rollout_id, old in commit.rollouts.items():
             new = commit.after.rollouts[rollout_id]
+            self._hours.setdefault(rollout_id, set()).add(new.plan.windows)  # an edit leaves what is sealed good
             if old is None:
                 continue
             self._require(old.phase not in OVER or new.phase is old.phase, f"{old.phase} became {new.phase}")
@@ -254,10 +258,10 @@ class Promises:
             if new.stages[old.stage].target == 0:
                 continue
             mine = [item for item in commit.after.updates.values() if item.rollout_id == rollout_id]
-            query = "SELECT verdict FROM gate_answers WHERE rollout_id = ? AND stage = ?"
+            query = "SELECT asked_at FROM gate_answers WHERE rollout_id = ? AND stage = ? AND verdict = 'pass'"
             said = self._reader.column(query, rollout_id, old.stage)
             tally = commit.after.tallies.get(rollout_id, {})
-            why = evidence.too_soon(old.stage, new, mine, tally, "pass" in said)
+            why = evidence.too_soon(old.stage, new, mine, tally, max(said, default=None))
             self._require(why is None, f"stage {old.stage} passed although {why}: {new}")
 
     def _nothing_waits_for_what_is_stopped(self, commit: Commit) -> None:
@@ -354,9 +358,8 @@ class Promises:
             rollout, device = commit.after.rollouts[update.rollout_id], self._devices[update.device_id]
             plan = rollout.plan
             self._require(update.device_id not in banned, f"{update.device_id} is offered it in quarantine")
-            self._require(
-                _is_open(rollout, update.state_at), f"{update.device_id} is offered it while hours are closed"
-            )
+            open_ = _is_open(plan.windows, update.state_at)
+            self._require(open_, f"{update.device_id} is offered it while hours are closed")
             agreed = plan.consent.consent.value == "not_needed" or device.has_agreed
             self._require(agreed, f"nobody agreed for {update.device_id}")
             least = plan.require.battery_pct or 0
@@ -428,9 +431,9 @@ class Promises:
             raise self._broken
 
 
-def _is_open(rollout: Rollout, at: float) -> bool:
+def _is_open(hours: Windows, at: float) -> bool:
     """Say whether devices may begin at a time; all of a campaign are in UTC, and windows are those of any day."""
-    windows, second = rollout.plan.windows.windows, at % DAY_S
+    windows, second = hours.windows, at % DAY_S
     return not windows or any(
         (item.begins_s <= second) is (second < item.ends_s)
         if item.begins_s < item.ends_s

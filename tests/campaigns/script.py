@@ -21,7 +21,7 @@ from orchestrator.core.pace.ramp import Ramp
 from orchestrator.core.pace.requirement import Consent, ConsentRule, Requirements
 from orchestrator.core.pace.retry import Retry, RetryPolicy
 from orchestrator.core.pace.window import Window, Windows
-from tests.campaigns.devices import CHARACTERS, EMPTY, HONEST, HOT, LATE, TEMPERATURE, WARM
+from tests.campaigns.devices import CHARACTERS, DIES, EMPTY, HONEST, HOT, LATE, TEMPERATURE, WARM
 from tests.support.builders import REST, make_plan
 
 LARGEST = 1000
@@ -32,6 +32,7 @@ DEADLINES = Deadlines(accept_s=500.0, download_s=200.0, install_s=100.0, confirm
 _SIZES: tuple[tuple[int, ...], ...] = ((REST,), (1, REST), (3, 5, REST), (10, 20, REST), (2, 0, REST), (4, 4))
 _RULES = (
     HaltRule(),
+    HaltRule(tolerated=0.2),
     HaltRule(tolerated=0.2, lost_after_reboot=False),
     HaltRule(tolerated=0.3, lost_after_reboot=False),
     HaltRule(max_failures=3),
@@ -41,6 +42,7 @@ _RETRY = RetryPolicy(
     unexplained=Retry(attempts=2, base_s=120.0),
     quarantine_after=2,
 )
+_ODD = (*CHARACTERS, DIES, DIES, DIES)
 _URGENCIES = (Urgency.BACKGROUND, Urgency.NORMAL, Urgency.SECURITY)  # an emergency needs a warrant
 _HOURS = ((420, 600), (480, 540), (480, 485), (480, 485), (1200, 240), (0, 1440))
 """From when to when windows are open, in minutes; campaigns begin at eight."""
@@ -119,7 +121,7 @@ def draw(chance: Random) -> Script:
     size = chance.randint(8, chance.choice((10, 12, 12, 16, 24, 40)))
     usual = chance.choice((HONEST, HONEST, HONEST, *CHARACTERS))
     odd = chance.choice((0.0, 0.1, 0.3))
-    characters = [chance.choice(tuple(CHARACTERS)) if chance.random() < odd else usual for _ in range(size)]
+    characters = [chance.choice(_ODD) if chance.random() < odd else usual for _ in range(size)]
     if set(characters) == {LATE}:
         characters[0] = HONEST
     plans = tuple(_plan(chance, at) for at in range(chance.choice((1, 1, 2, 3))))

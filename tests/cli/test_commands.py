@@ -169,7 +169,8 @@ def test_a_rollout_is_made_and_moved(daemon: House, plan_file: Path) -> None:
 def test_an_abort_is_confirmed(daemon: House) -> None:
     daemon.do(draft(daemon, "kept"))
     result = daemon.ota("rollout", "abort", "kept")
-    assert (result.exit_code, result.stderr) == (1, "error: abort cannot be undone; confirm it with --yes\n")
+    text = "error: abort kept cannot be undone; nobody can be asked here, so confirm it with --yes\n"
+    assert (result.exit_code, result.stderr) == (1, text)
     assert json.loads(daemon.well("rollout", "get", "kept", "-o", "json"))["phase"] == "draft"
 
 

@@ -163,6 +163,11 @@ def test_who_is_no_witness_and_which_strata_are_missing_is_told(daemon: House, t
     shown = daemon.well("rollout", "create", "--dry-run", "-f", path)
     assert "  stage 1  0 of 2 devices of group lab\n  stage 2  0 of 4 devices\n  stage 3  11 devices (" in shown
     assert "  11 devices were registered too late for any but the last stage\n" in shown
+    strata = written(tmp_path, "strata.yaml", PLAN + "evidence: {strata: 2}\n")
+    warned = daemon.well("rollout", "create", "--dry-run", "-f", strata)
+    assert (
+        "  warning  stage 1: 2 strata must be healthy by themselves, each with 3 devices or more, and 0 can" in warned
+    )
     daemon.well("rollout", "create", "-f", path)
     plant = daemon.site.plant
     rollout = daemon.do(plant.rollout(1))

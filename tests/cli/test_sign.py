@@ -186,7 +186,7 @@ def test_answers_are_printed_as_by_all_other_commands(command: Command) -> None:
     output = next(parameter for parameter in command.params if parameter.name == "output")
     assert output.opts == ["-o", "--output"]
     assert isinstance(output.type, Choice)
-    assert list(output.type.choices) == ["table", "json"]
+    assert list(output.type.choices) == ["table", "json", "yaml"]
 
 
 def test_the_commands_load_nothing_heavy() -> None:

@@ -176,8 +176,38 @@ async def test_a_reader_may_stop_early(place: Place) -> None:
     assert await place.read(found.locator) == DATA
 
 
+async def test_a_part_is_those_bytes_and_no_others(place: Place) -> None:
+    await place.put("fw.bin", DATA)
+    found = await place.source.stat(place.uri("fw.bin"))
+    for locator in (found.locator, Locator(found.locator.uri)):
+        for start, end in ((0, 1), (1000, 263_144), (len(DATA) - 4, len(DATA)), (0, len(DATA)), (MIB - 1, 2 * MIB + 1)):
+            assert await place.source.read_part(locator, start, end) == DATA[start:end]
+
+
+async def test_a_part_behind_the_end_is_not_what_was_looked_at(place: Place) -> None:
+    await place.put("fw.bin", b"12345")
+    found = await place.source.stat(place.uri("fw.bin"))
+    for start, end in ((3, 6), (5, 6), (100, 200)):
+        with pytest.raises(TrustError) as refused:
+            await place.source.read_part(found.locator, start, end)
+        assert refused.value.code == "changed"
+
+
+async def test_a_part_is_of_the_pinned_version(place: Place) -> None:
+    await place.put("fw.bin", DATA)
+    found = await place.source.stat(place.uri("fw.bin"))
+    await place.put("fw.bin", OTHER)
+    try:
+        assert await place.source.read_part(found.locator, 10, 20) == DATA[10:20]
+    except TrustError as error:
+        assert error.code == "changed"
+        assert found.locator.uri in error.message
+
+
 async def test_what_is_not_there_is_not_found(place: Place) -> None:
     uri = place.uri("missing.bin")
+    with pytest.raises(NotFoundError, match="missing.bin"):
+        await place.source.read_part(Locator(uri), 0, 1)
     with pytest.raises(NotFoundError, match="missing.bin"):
         await place.source.stat(uri)
     with pytest.raises(NotFoundError, match="missing.bin"):
@@ -205,6 +235,8 @@ async def test_no_address_leads_out(place: Place) -> None:
         assert refused.value.code in ("bad_uri", "outside_roots"), uri
         with pytest.raises(RequestError):
             await place.read(Locator(uri))
+        with pytest.raises(RequestError):
+            await place.source.read_part(Locator(uri), 0, 1)
         if place.source.serves(uri) and place.root.startswith("file"):
             with pytest.raises(RequestError):
                 await place.source.local_path(Locator(uri))

@@ -806,6 +806,25 @@ async def test_withdrawing_voids_what_is_queued_and_names_who_was_never_exposed(
     assert await write(store, lambda tx: tx.withdraw(99)) == []
 
 
+async def test_it_knows_whose_triggers_may_have_reached_a_device(store: Store) -> None:
+    rollout, parcels = await write(store, lambda tx: add_sealed(tx, 6))
+    states = (D.CLAIMED, D.SENT, D.UNKNOWN, D.SEALED, D.VOID)
+
+    def prepare(tx: Tx) -> None:
+        for parcel, state in zip(parcels, states, strict=False):
+            tx.settle([parcel.id], state, 8.0)
+        recalled = tx.updates([parcels[5].update_id])
+        tx.plan(CANCEL, list(recalled.values()), rollout.version, 9.0, push=True)
+        [recall] = [item for item in tx.parcels(parcels[5].update_id) if item.kind is CANCEL]
+        tx.settle([recall.id], D.SENT, 9.0)
+
+    await write(store, prepare)
+    named = [item.update_id for item in parcels]
+    assert await store.read(lambda tx: tx.were_exposed(named)) == set(named[:3])
+    assert await store.read(lambda tx: tx.were_exposed([named[1], named[3], 99])) == {named[1]}
+    assert await store.read(lambda tx: tx.were_exposed([])) == set()
+
+
 async def test_what_a_device_gave_back_does_not_count_as_exposure(store: Store) -> None:
     """A recalled device that is offered the release again was not exposed to the new trigger yet."""
     rollout, [parcel] = await write(store, lambda tx: add_sealed(tx, 1))

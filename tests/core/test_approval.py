@@ -42,12 +42,18 @@ def start(urgency: Urgency = Urgency.NORMAL, *, downgrade: bool = False, audienc
     return need.approvals if need else 0
 
 
+SMALL: Any = {"downgrade": False, "audience": 30, "fleet": 100}
+
+
 def test_what_a_start_needs() -> None:
     assert [start(item) for item in Urgency] == [0, 0, 0, 2]
     assert start(downgrade=True) == 1
     assert start(Urgency.EMERGENCY, downgrade=True) == 2
     assert [start(audience=size, above=0.5) for size in (0, 50, 51, 100)] == [0, 0, 1, 1]
     assert start(audience=100) == 0
+    beside = [approval.for_start(Urgency.NORMAL, **SMALL, approve_above=0.5, beside=many) for many in (0, 20, 21, 200)]
+    assert [need is not None for need in beside] == [False, False, True, True]
+    assert beside[-1] is not None and "it reaches 100% of the fleet" in beside[-1].because
     assert approval.for_start(Urgency.NORMAL, downgrade=False, audience=0, fleet=0, approve_above=0.0) is None
 
 

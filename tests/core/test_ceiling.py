@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.core.model import Reason
 from orchestrator.core.pace import ceiling
-from orchestrator.core.pace.ceiling import HELD, WINDOW_S, Ceiling, Room, book, counted, hold, room
+from orchestrator.core.pace.ceiling import HELD, KEEP_S, WINDOW_S, Ceiling, Room, book, counted, hold, moved, room
 from orchestrator.core.rollout import Decision, Offer, VoidQueued
 from tests.support.builders import make_rollout
 
@@ -42,13 +42,29 @@ def test_a_minute_counts_until_an_hour_after_its_end() -> None:
     assert spent == {minute: 7}
     assert counted(spent, NOW + 60 + 3600 - 0.001) == spent
     assert counted(spent, NOW + 60 + 3600) == {}
-    assert book(spent, 0, NOW + 60 + 3600) == {}
+    assert book(spent, 0, NOW + 60 + 3600 + KEEP_S - 0.001) == spent, "kept, for a clock that is set back"
+    assert book(spent, 0, NOW + 60 + 3600 + KEEP_S) == {}
 
 
 def test_a_clock_that_was_set_back_forgets_nothing_and_waits_no_longer_than_the_window() -> None:
     later = book({}, 10, NOW + 86_400)
     assert room(10, 50, later, NOW) == Room(10, 50, 10, NOW + 3660)
     assert book(later, 0, NOW) == {int(NOW // 60): 10}
+
+
+def test_a_clock_that_ran_ahead_for_hours_and_is_set_back_forgets_nothing() -> None:
+    ahead = book(book({}, 8, NOW), 3, NOW + 2 * 3600)
+    assert room(8, 50, ahead, NOW + 2 * 3600).devices == 5
+    assert room(8, 50, ahead, NOW + 60).devices == 0
+    assert book(ahead, 0, NOW + 60) == {int(NOW // 60): 8, int(NOW // 60) + 1: 3}
+
+
+def test_offers_move_with_a_clock_that_is_set_but_for_those_that_were_made_since() -> None:
+    minute = int(NOW // 60)
+    booked = {minute: 8, minute + 120: 3}
+    assert moved(booked, 7201.0, lambda at: at < NOW + 60) == {minute + 121: 8, minute + 120: 3}, "none counts shorter"
+    assert moved(booked, -3601.0, lambda at: at < NOW + 60) == {minute - 60: 8, minute + 120: 3}
+    assert moved(booked, 7200.0, lambda at: at < NOW + 60) == {minute + 120: 11}
 
 
 def test_room_opens_when_enough_minutes_are_over() -> None:

@@ -157,3 +157,55 @@ def test_earlier_stages_count() -> None:
     plan = make_plan((20, REST), (0.3, 0.3), evidence=EvidenceRule(strata=2))
     tally = tallies(GREEN, GREEN) + make_tally({"confirmed": 5}, stage=1)
     assert judged(make_rollout(plan, 25, stage=1, strata=2), tally).rollout.phase is Phase.DONE
+
+
+# What can never be green
+
+
+def test_numbers_say_before_the_start_which_stage_must_ask() -> None:
+    plan = asks(2).plan
+    assert diversity.too_few(plan, 2, {"m1": 20, "m2": LEAST_HEALTHY}) == ""
+    assert diversity.too_few(plan, 1, {"m1": 20}) == "", "all of them, where there are fewer"
+    assert diversity.too_few(asks(0).plan, 2, {"m1": 1}) == ""
+    assert diversity.too_few(plan, 3, {"m1": 18, "m2": 2, "m3": 0}) == (
+        "2 strata must be healthy by themselves, each with 3 devices or more, and 1 can be: m2 has 2, m3 has 0; "
+        "however healthy they are, this stage asks a person unless it is extended"
+    )
+    assert "and 1 can be: no device of another is taken" in diversity.too_few(plan, 2, {"m1": 20})
+
+
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {word: st.integers(0, 4) for word in ("pending", "offered", "confirmed", "superseded", "failed", RETRIED)}
+        ),
+        min_size=2,
+        max_size=3,
+    ),
+    st.integers(0, 1),
+)
+def test_what_is_called_hopeless_asks_a_person_also_if_all_that_can_be_healthy_is(
+    counts: list[dict[str, int]], epoch: int
+) -> None:
+    tally = tallies(*counts) if epoch == 0 else tallies(*counts) + tallies(*({"pending": 1} for _ in counts), epoch=1)
+    asking = asks(2, limit=1.0, known=len(counts))
+    opened = sum(count for key, count in tally.items() if key.state in {"pending", "offered", "confirmed", "failed"})
+    opened += sum(count for key, count in tally.items() if key.state == "superseded")
+    rollout = replace(asking.with_current(replace(asking.current, target=opened)), epoch=epoch)
+    healthy: Counter[TallyKey] = Counter()
+    for key, count in tally.items():
+        word = "confirmed" if key.state in ("pending", "offered") else key.state
+        now = epoch if word != key.state else key.epoch
+        healthy[key._replace(state=word, epoch=now)] += count
+    if diversity.hopeless(rollout, tally):
+        assert diversity.lacking(rollout, healthy) is not None
+    else:
+        few = [item.name for item in diversity.strata(rollout, healthy) if item.healthy < LEAST_HEALTHY]
+        assert len(counts) - len(few) >= 2 or any(item["failed"] for item in counts)
+
+
+def test_nothing_is_hopeless_that_a_person_let_pass_or_that_is_still_being_filled() -> None:
+    rollout, tally = asks(2), tallies({"confirmed": 20}, {})
+    assert diversity.hopeless(rollout, tally) != ""
+    assert diversity.hopeless(rollout.with_current(replace(rollout.current, waived=True)), tally) == ""
+    assert diversity.hopeless(rollout, tallies({"confirmed": 19})) == ""

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.core.model import Reason, Urgency
+from orchestrator.core.model import Deadlines, Reason, Urgency
 from orchestrator.core.pace import ramp
 from orchestrator.core.pace.hold import (
     LOOK_AGAIN_S,
@@ -31,6 +31,7 @@ MIDNIGHT = 20_000.0 * DAY_S
 NOON = MIDNIGHT + 12 * 3600.0
 NIGHT = Windows((Window(22 * 3600, 4 * 3600),))
 ACCEPT_S = 86_400.0
+SOON = Deadlines(accept_s=10.0)
 
 
 def candidate(**changes: Any) -> Candidate:
@@ -128,6 +129,19 @@ def test_who_says_when_it_may_change_is_waited_for() -> None:
 )
 def test_the_word_of_a_user_is_about_one_update(situation: Situation, expected: list[str]) -> None:
     assert codes(held(device=candidate(situation=situation), consent=ConsentRule(Consent.ASK))) == expected
+
+
+def test_no_deferral_counts_longer_than_all_that_a_plan_allows_would_last_together() -> None:
+    """Whoever says by turns that it runs another release makes every deferral the first one."""
+    rule = ConsentRule(Consent.ASK, deferrals=2, longest_s=100.0)
+
+    def put_off(after_s: float) -> Hold | None:
+        again = Situation(wish=Wish(False, NOON + after_s + 50.0, 1), wish_rel=1, deferred_at=NOON + after_s)
+        return held(NOON + after_s, candidate(situation=again), consent=rule, deadlines=SOON)
+
+    honest, spent = put_off(199.0), put_off(200.0)
+    assert honest is not None and (codes(honest), honest.unreached) == (["deferred"], False)
+    assert spent is not None and (codes(spent), spent.unreached) == (["consent"], True)
 
 
 def test_an_artifact_that_does_not_fit_is_held_whatever_the_plan_says() -> None:

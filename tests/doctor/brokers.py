@@ -18,7 +18,7 @@ from orchestrator.doctor import dynsec
 from orchestrator.doctor.party import Address, Login, Party
 from tests.adapters.mqtt.certificates import Authority
 
-NAMES = (dynsec.DAEMON, dynsec.WITNESS, "dev-a", "dev-b")
+NAMES = (dynsec.DAEMON, dynsec.WITNESS, dynsec.LISTENER, "dev-a", "dev-b")
 STRANGER = "stranger"
 """Somebody with a certificate, or with a password that the broker does not know."""
 

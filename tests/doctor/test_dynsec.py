@@ -5,7 +5,7 @@ import hashlib
 
 import pytest
 
-from orchestrator.doctor.dynsec import BRIDGE, DAEMON, WITNESS, document
+from orchestrator.doctor.dynsec import BRIDGE, DAEMON, LISTENER, WITNESS, document
 from orchestrator.doctor.party import Login
 from orchestrator.errors import RequestError
 
@@ -38,6 +38,15 @@ def test_a_login_is_one_client() -> None:
         "dev-a": ["device", "device-dev-a"],
         "dev-b": ["device", "device-dev-b"],
         WITNESS: [WITNESS],
+    }
+
+
+def test_who_listens_to_events_hears_them_and_says_nothing() -> None:
+    found = document([*BASE, Login(LISTENER, "x")])
+    (acls,) = [role["acls"] for role in found["roles"] if role["rolename"] == LISTENER]
+    assert {(acl["acltype"], acl["topic"]) for acl in acls} == {
+        ("subscribePattern", "ota/v1/events/#"),
+        ("publishClientReceive", "ota/v1/events/#"),
     }
 
 

@@ -27,9 +27,10 @@ ALL = (POSITIVE, *NEGATIVE, LIMIT)
 OPEN = {
     "publish_other": "a device wrote to ota/v1/d/dev-b/hello, ota/v1/d/dev-b/report, ota/v1/d/dev-b/state",
     "forge_command": "a device wrote to ota/v1/d/dev-a/cmd, ota/v1/d/dev-b/cmd",
-    "forge_group": "a device wrote to ota/v1/g/all/beat, ota/v1/g/all/cmd, ota/v1/keys/1",
+    "forge_group": "a device wrote to ota/v1/events/ota-doctor, ota/v1/g/all/beat, ota/v1/g/all/cmd, ota/v1/keys/1",
     "overhear_other": "a device heard ota/v1/d/dev-b/cmd, ota/v1/d/dev-b/report",
     "overhear_all": "a device heard ota/v1/d/dev-b/cmd, ota/v1/d/dev-b/report",
+    "overhear_events": "a device heard what is for operators",
     "join_share": "a device heard 10 of 20 reports through a shared subscription",
     "foreign_will": "a device wrote to ota/v1/d/dev-b/state",
     "clear_beat": "a device cleared a retained message of the daemon",
@@ -59,8 +60,8 @@ def test_the_shipped_files_hold(scene: Scene, probe: Probe) -> None:
     assert probe.run(scene).fault == ""
 
 
-def test_there_are_fourteen_things_that_no_device_may_do() -> None:
-    assert len(NEGATIVE) == len({probe.name for probe in NEGATIVE}) == 14
+def test_there_are_fifteen_things_that_no_device_may_do() -> None:
+    assert len(NEGATIVE) == len({probe.name for probe in NEGATIVE}) == 15
 
 
 def test_an_access_file_is_no_place_for_shared_subscriptions(scene: Scene, access: str) -> None:
@@ -83,6 +84,22 @@ def test_the_daemon_has_its_rights(shipped: Place) -> None:
         for channel in Channel:
             assert device.say(topics.uplink("dev-a", channel), channel.encode())
             assert daemon.hears(channel.encode())
+
+
+def test_who_listens_to_events_hears_them_and_nothing_else(shipped: Place) -> None:
+    event, command = topics.event("rollout.halted"), topics.command("dev-a")
+    with shipped.enter(dynsec.DAEMON) as daemon, shipped.enter(dynsec.LISTENER) as listener:
+        assert listener.subscribe(topics.EVENTS)
+        listener.subscribe(topics.EVERYTHING)
+        daemon.subscribe(topics.EVERYTHING)
+        assert daemon.say(command, b"a command")
+        listener.say(event, b"forged")
+        listener.say(command, b"forged")
+        assert daemon.say(event, b"an event")
+        assert listener.hears(b"an event")
+        assert daemon.hears(b"an event")
+        assert {item.payload for item in listener.heard} == {b"an event"}
+        assert b"forged" not in {item.payload for item in daemon.heard}
 
 
 def test_whoever_is_not_on_the_list_has_no_rights(shipped: Place, access: str) -> None:

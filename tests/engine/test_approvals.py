@@ -18,7 +18,7 @@ from orchestrator.engine.trust.approvals import Ask, Rules, Wish
 from orchestrator.errors import NotFoundError
 from orchestrator.ports import Operator
 from tests.support.builders import make_plan
-from tests.support.factory import Plant, plant
+from tests.support.factory import Plant, plant, stock
 
 ANN = Wish(Caller("ann", "ann", frozenset({Role.OPERATOR})), reason="because")
 START, RESUME = Command.START, Command.RESUME
@@ -62,6 +62,47 @@ async def test_an_audience_that_was_not_counted_is_everybody(engine: Plant) -> N
     assert await ask(engine, draft, audience=5, approve_above=0.5) is None
     found: Ask = await ask(engine, draft, audience=None, approve_above=0.5)
     assert "reaches 100% of the fleet" in found.need.because
+
+
+async def test_open_rollouts_of_one_release_count_together(engine: Plant) -> None:
+    """Else whoever may reach half of the fleet alone would reach all of it by two rollouts."""
+    first = await engine.running(make_plan((2, 2), name="first", select="id in (d000, d001, d002, d003)"))
+    assert first.cohort_size == 4
+    second = await engine.create(make_plan((2, 2), name="second"))
+    await engine.write(lambda tx: stock(tx, 9))
+    other = replace(second, plan=replace(second.plan, release="radio-9.0.0"))
+    assert await ask(engine, second, audience=1, approve_above=0.5) is None
+    found: Ask = await ask(engine, second, audience=2, approve_above=0.5)
+    assert found.need.because == (
+        "together with the other rollouts of its release it reaches 60% of the fleet, and 50% need no approval"
+    )
+    assert await engine.store.read(lambda tx: approvals._reached_beside(tx, other, 10)) == 0
+    assert await engine.store.read(lambda tx: approvals._reached_beside(tx, first, 10)) == 0, "a draft reaches nobody"
+    await engine.command(first, Command.PAUSE)
+    assert await ask(engine, second, audience=2, approve_above=0.5) is not None
+    await engine.command(first, Command.ABORT)
+    assert await ask(engine, second, audience=5, approve_above=0.5) is None
+
+
+async def test_a_series_of_small_rollouts_counts_like_a_large_one(engine: Plant) -> None:
+    first = await engine.running(make_plan((4,), name="first", select="id in (d000, d001, d002, d003)"))
+    await engine.advance(first)
+    await engine.send()
+    await engine.confirm(await engine.updates(first))
+    await engine.command(first, Command.ABORT)
+    second = await engine.create(make_plan((2, 2), name="second"))
+    assert await ask(engine, second, audience=1, approve_above=0.5) is None
+    assert await ask(engine, second, audience=2, approve_above=0.5) is not None
+
+
+async def test_one_image_under_other_names_counts_as_one(engine: Plant) -> None:
+    await engine.running(make_plan((4,), name="first", select="id in (d000, d001, d002, d003)"))
+    await engine.write(
+        lambda tx: tx.add_release(replace(tx.releases()[0], name="the-same"))  # of the same artifacts
+    )
+    second = await engine.create(make_plan((2, 2), name="second", release="the-same"))
+    assert await ask(engine, second, audience=1, approve_above=0.5) is None
+    assert await ask(engine, second, audience=2, approve_above=0.5) is not None
 
 
 async def test_an_open_cohort_may_become_everybody(engine: Plant) -> None:

@@ -119,16 +119,16 @@ async def test_who_refused_is_recalled_for_its_trigger_is_good(
     await it.tallies_hold(rollout)
 
 
-@pytest.mark.parametrize("code", ["low_battery", "wrong_hardware"])
-async def test_who_refused_and_answers_its_recall_when_the_rollout_runs_again_is_offered_it_again(
-    it: Plant, code: str
+@pytest.mark.parametrize(("code", "stands"), [("low_battery", "pending"), ("wrong_hardware", "recalled")])
+async def test_who_refused_and_answers_its_recall_later_is_offered_it_again_unless_it_refused_for_good(
+    it: Plant, code: str, stands: str
 ) -> None:
     rollout, _ = await refused(it, code)
     await it.command(rollout, Command.HALT)
     await it.send()
     await it.command(rollout, Command.RESUME)
     await it.say(await it.updates(rollout), Kind.RECALLED, n=1)
-    assert await it.states(rollout) == {"pending": 1}
+    assert await it.states(rollout) == {stands: 1}
 
 
 async def test_who_waits_for_its_next_attempt_is_recalled_by_the_one_that_it_has_a_trigger_of(it: Plant) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from msgspec import structs
 
 from orchestrator.core.model import Delivery, Phase, Plan, Rollout, Update, UpdateState, Urgency
 from orchestrator.core.pace import hold, ramp
@@ -232,6 +233,25 @@ async def test_a_user_agrees_to_one_update(it: Plant) -> None:
     await it.record(hellos=[hello(agreed=True)])
     await it.advance(rollout)
     assert await offered(it, rollout) == {"d000"}
+
+
+async def test_who_puts_it_off_by_turns_as_two_releases_does_not_hold_up_the_others(it: Plant) -> None:
+    await it.enrol(2)
+    rule = ConsentRule(Consent.ASK, deferrals=2, longest_s=50_000.0)
+    rollout = await it.running(make_plan((REST,), limits=(1.0,), consent=rule))
+    await it.record(hellos=[hello("d000", agreed=True)])
+    await it.confirm(await it.updates(await it.advance(rollout), S.OFFERED))
+    for turn in range(4):
+        found = await it.advance(rollout)
+        assert found.phase is Phase.RUNNING, "a deferral that the plan allows is waited for"
+        later = int(it.clock()) + 40_000 + turn
+        await it.record(hellos=[structs.replace(hello("d001", later=later), rel=1 + 2 * (turn % 2))])
+        it.clock.advance(rule.longest_s / 2)
+        it.hearing()
+    it.clock.advance(1.0)
+    found = await it.advance(rollout)
+    assert await it.states(rollout) == {"confirmed": 1, "unreached": 1}
+    assert found.phase is not Phase.RUNNING
 
 
 async def test_who_never_meets_what_is_required_does_not_hold_up_the_others(it: Plant) -> None:

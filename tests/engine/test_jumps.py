@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -180,10 +181,12 @@ async def test_a_clock_that_is_slewed_or_a_process_that_stood_still_is_no_jump(s
 
 async def test_nothing_is_judged_until_a_store_that_is_away_took_it(scene: Scene) -> None:
     await scene.begin()
-    scene.set_clock(DAY_S)
-    looks = asyncio.Semaphore(1)
-    scene.it.store.fails = 1
+    looks = asyncio.Semaphore(0)
     async with running(scene.jumps.run(_at(looks))):
+        await until(looks.locked)
+        scene.set_clock(DAY_S)
+        scene.it.store.fails = 1
+        looks.release()
         await until(lambda: not scene.it.store.fails)
         scene.pass_by(GRACE_S + 10.0)
         assert not scene.hearing()
@@ -339,12 +342,99 @@ async def test_it_goes_in_pieces_and_none_of_them_twice(scene: Scene, monkeypatc
     assert [item.action for item in audited].count("clock.jumped") == 1
 
 
+PIECES = 9
+"""Transactions for twelve devices and four updates, three at once: of each the last finds no more."""
+
+
+@pytest.mark.parametrize("stored", range(1, PIECES + 1))
+async def test_a_death_between_two_pieces_leaves_nothing_half_moved(
+    scene: Scene, stored: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jumps, "PIECE", 3)
+    by_s = DAY_S if stored % 2 else -DAY_S
+    before, it = await scene.begin(), scene.it
+    cohort_at = (await it.rollout(scene.rollout.id)).cohort_at or 0.0
+    devices = await it.store.read(lambda tx: tx.devices("", 99))
+    scene.pass_by(20.0)
+    scene.set_clock(by_s)
+    it.store.breaks = _dies_after(stored)
+    with contextlib.suppress(_DeadError):
+        await scene.jumps.settle()
+    await it.restart()
+    it.clock.advance(1.0)
+    again = Scene(it)
+    looks = asyncio.Semaphore(0)
+    async with running(again.jumps.run(_at(looks))):
+        await until(lambda: it.store.transactions == PIECES - stored)
+        await until(again.jumps.steady)
+        assert it.store.transactions == PIECES - stored, "what was moved is not moved twice"
+    moved = [item._replace(deadline_at=(item.deadline_at or 0.0) + by_s) for item in before]
+    assert await it.updates(scene.rollout) == moved
+    registered = [item.registered_at for item in await it.store.read(lambda tx: tx.devices("", 99))]
+    assert registered == [item.registered_at + by_s for item in devices]
+    assert (await it.rollout(scene.rollout.id)).cohort_at == cohort_at + by_s
+    audited = await it.store.read(lambda tx: tx.audit_entries(0, 99))
+    assert [item.action for item in audited].count("clock.jumped") == 1
+    assert await it.store.read(lambda tx: tx.unfinished_jump()) is None
+
+
+async def test_nothing_is_judged_before_an_unfinished_jump_has_ended(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jumps, "PIECE", 3)
+    await scene.begin()
+    scene.set_clock(400 * DAY_S)
+    scene.it.store.breaks = _dies_after(2)
+    with pytest.raises(_DeadError):
+        await scene.jumps.settle()
+    await scene.it.restart()
+    again = Scene(scene.it)
+    again.rollout = scene.rollout
+    with capture_logs() as logs:
+        await again.jumps.resume()
+    assert [item["event"] for item in logs] == ["clock.jump_resumed"]
+    assert not again.jumps.steady()
+    again.pass_by(GRACE_S + 10.0)
+    assert not again.hearing()
+    assert await again.silence() == 0
+    await again.jumps.settle()
+    again.pass_by(GRACE_S + 2.0)
+    assert again.hearing()
+    assert await again.silence() == 0
+    assert await again.it.states(again.rollout) == {"offered": 4}
+
+
+@pytest.mark.parametrize("by_s", [7200.0, -7200.0])
+async def test_the_hour_of_the_blast_ceiling_goes_on(scene: Scene, by_s: float) -> None:
+    await scene.begin()
+    at = scene.it.clock()
+    (before,) = (await scene.it.store.read(lambda tx: tx.offers())).items()
+    scene.pass_by(120.0)
+    await scene.jump(by_s)
+    assert await scene.it.store.read(lambda tx: tx.offers()) == {int((at + by_s) // 60): before[1]}
+
+
 async def test_it_knows_for_how_long_there_was_none(scene: Scene) -> None:
     assert scene.jumps.calm_s() == float("inf")
     scene.set_clock(DAY_S)
     assert scene.jumps.calm_s() == 0.0, "who asks first notices it"
     scene.pass_by(100.0)
     assert scene.jumps.calm_s() == 100.0
+
+
+class _DeadError(Exception):
+    """The process is dead."""
+
+
+def _dies_after(transactions: int) -> Callable[[], None]:
+    """Return what lets so many transactions be, and none after them."""
+    left = iter([True] * transactions)
+
+    def breaks() -> None:
+        if not next(left, False):
+            raise _DeadError
+
+    return breaks
 
 
 def _at(looks: asyncio.Semaphore) -> Callable[[float], object]:

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import permutations
 from typing import Any
 
 import msgspec
 import pytest
 
-from orchestrator.core.model import Rollout, Update, UpdateState
+from orchestrator.core.model import Delivery, Phase, Rollout, Update, UpdateState
 from orchestrator.core.update import Fact, FactKind
 from orchestrator.engine.insight import explain
 from orchestrator.engine.reports.folding import Recorded, fold
 from orchestrator.engine.reports.recording import record_silence
-from orchestrator.ports import Lane
+from orchestrator.engine.rollouts import operations
+from orchestrator.engine.rollouts.operations import NewDevice
+from orchestrator.ports import DeliveryState, Lane, Tx
 from orchestrator.wire.report import Hello, Kind, OwnFacts, Report
 from tests.support.builders import REST, make_plan
-from tests.support.factory import Plant, make_report
+from tests.support.factory import Plant, make_report, stock
 
 S = UpdateState
 INSTALLS = (Kind.ACCEPTED, Kind.DOWNLOADED, Kind.INSTALLED)
@@ -129,6 +132,61 @@ async def test_who_did_not_say_what_it_ran_before_is_judged_by_silence_alone(it:
     await it.record(make_report(update, Kind.INSTALLED, rel=None))
     await it.record(hellos=[hello(1, boots=12), hello(7)])
     assert await past_deadline(it, rollout) == (S.LOST, "")
+
+
+async def speaks(it: Plant, dialect: str) -> None:
+    """Let one device that ran release counter 1 speak this, when it is registered."""
+    new = NewDevice("d000", "m1", (), "1.0.0", 1, dialect=dialect, enforces=("swupdate",))
+
+    def work(tx: Tx) -> None:
+        stock(tx)
+        [artifact] = tx.artifacts()
+        tx.restate(replace(artifact, signature="swupdate"))
+        operations.enrol(tx, [new], it.clock())
+
+    await it.write(work)
+
+
+async def test_who_verifies_nothing_and_runs_the_release_is_not_waited_for(it: Plant) -> None:
+    await speaks(it, "ddi")
+    rollout = await it.running(make_plan((REST,), delivery=Delivery.POLL))
+    await it.seal()
+    await it.record(hellos=[hello(1)])
+    assert await stands(it, rollout) == (S.OFFERED, "")
+    await it.record(hellos=[hello(2)])
+    assert await stands(it, rollout) == (S.SUPERSEDED, "current")
+    [update] = await it.updates(rollout)
+    parcels = await it.store.read(lambda tx: tx.parcels(update.id))
+    assert {item.state for item in parcels} == {DeliveryState.VOID}
+    assert (await it.advance(rollout)).phase is not Phase.RUNNING
+
+
+async def test_what_a_device_that_verifies_triggers_began_unheard_still_counts(it: Plant) -> None:
+    """Its hello comes before the reports of what it did while it was away."""
+    await it.enrol(1)
+    rollout = await it.running(make_plan((REST,)))
+    await it.send()
+    await it.record(hellos=[hello(2)])
+    assert await stands(it, rollout) == (S.OFFERED, "")
+    [update] = await it.updates(rollout)
+    for report in story(update, well=False):
+        await it.record(report)
+    assert (await stands(it, rollout))[0] is S.ROLLED_BACK
+
+
+@pytest.mark.parametrize("rel", [2, 3])
+async def test_who_runs_the_release_by_now_is_not_offered_it(it: Plant, rel: int) -> None:
+    await it.enrol(2)
+    rollout = await it.running(make_plan((REST,), in_flight=1))
+    [waits] = [item for item in await it.updates(rollout) if item.state is S.PENDING]
+    [first] = [item for item in await it.updates(rollout) if item.state is S.OFFERED]
+    await it.record(hellos=[msgspec.structs.replace(hello(rel), dev=waits.device_id)])
+    await it.send()
+    await it.confirm([first])
+    await it.advance(rollout)
+    states = {item.id: (item.state, item.code) for item in await it.updates(rollout)}
+    assert states == {first.id: (S.CONFIRMED, ""), waits.id: (S.SUPERSEDED, "current")}
+    await it.tallies_hold(rollout)
 
 
 def story(update: Update, *, well: bool) -> list[Report]:

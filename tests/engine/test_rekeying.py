@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -20,7 +23,7 @@ from orchestrator.engine.trust.footing import footing_of
 from orchestrator.engine.trust.keyring import Keyring
 from orchestrator.engine.trust.rekeying import take_keyset
 from orchestrator.errors import ConflictError, RequestError, TrustError
-from orchestrator.ports import DeliveryKind, DeliveryState
+from orchestrator.ports import DeliveryKind, DeliveryState, Lane, Tx
 from orchestrator.ports.operators import Operator
 from orchestrator.verifier import KEYS as ROOT
 from orchestrator.verifier import TRIGGER, Keyset, PublicKey
@@ -60,6 +63,58 @@ def second(epoch: int = 2) -> bytes:
 def said(token: str | bytes) -> dict[str, Any]:
     """Return the claims of a trigger or recall of either keyset."""
     return claims_of(token, {**FIRST, NEXT_KEY.kid: public(NEXT_KEY, TRIGGER)})
+
+
+class DeadError(Exception):
+    """The process is dead."""
+
+
+class Mortal:
+    """A transaction in which the process dies after so many writes.
+
+    Args:
+        tx: the transaction.
+        writes: after how many.
+    """
+
+    WRITES = frozenset({"save_proposal", "add_keyset", "stand_on", "audit", "withdraw", "plan"})
+
+    def __init__(self, tx: Tx, writes: int) -> None:
+        self._tx = tx
+        self._left = writes
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._tx, name)
+        return partial(self._write, method) if name in self.WRITES else method
+
+    def _write(self, method: Callable[..., Any], *given: Any, **named: Any) -> Any:
+        result = method(*given, **named)
+        self._left -= 1
+        if not self._left:
+            raise DeadError
+        return result
+
+
+def mortal(it: Plant, writes: int | None) -> Any:
+    """Return a `transact` in which the process dies after so many writes, None for all of them and the commit."""
+    transact = it.store.transact
+
+    async def dying(lane: Lane, work: Callable[[Any], Any]) -> Any:
+        result = await transact(lane, lambda tx: work(Mortal(tx, writes or WRITES + 1)))
+        if writes is None:
+            raise DeadError
+        return result
+
+    return dying
+
+
+async def restarted(it: Plant) -> Keyring:
+    """Start anew on the same file, and follow the keysets that are stored there."""
+    await it.restart()
+    stored = await it.store.read(lambda tx: tx.keysets())
+    it.keyring = Keyring(Keyset(DEPLOYMENT, 1, FIRST, 1, 1), stored, [TRIGGER_KEY, NEXT_KEY], it.clock)
+    it.clock.advance(it.settings.grace_s)
+    return it.keyring
 
 
 @pytest.fixture
@@ -214,3 +269,54 @@ async def test_approving_a_keyset_is_not_approving_that_it_is_forced(it: Plant) 
     with pytest.raises(ApprovalNeededError) as plain:
         await take(it, able, second())
     assert plain.value.proposal.id != forced.value.proposal.id
+
+
+WRITES = 10
+"""Writes of a keyset that was approved, with a rollout that runs and one that is halted."""
+
+
+@pytest.mark.parametrize("writes", [*range(1, WRITES + 1), None])
+async def test_a_death_at_any_write_loses_nothing_and_takes_nothing_twice(
+    it: Plant, keyring: Keyring, writes: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bob = Caller("bob", "bob", frozenset({Role.APPROVER}))
+    for name in ("bob", "cleo"):
+        await it.write(lambda tx, name=name: tx.add_operator(Operator(name, name, (Role.APPROVER,), it.clock())))
+    await it.enrol(5)
+    halted = await it.running(make_plan((2, REST), name="halted"))
+    await it.send()
+    await it.command(halted, Command.HALT)
+    running = await it.running(make_plan((REST,), name="running", release="radio-3.0.0", in_flight=2), rel=3)
+    await it.seal()
+    with pytest.raises(ApprovalNeededError) as caught:
+        await take(it, keyring, second())
+    number = caught.value.proposal.id
+    await it.write(lambda tx: approvals.vote(tx, number, bob, "I saw it too", it.clock(), approves=True))
+    before = await it.store.read(lambda tx: (tx.footing(), [item.action for item in tx.audit_entries(0, 99)]))
+    waiting = [(item.id, item.state) for item in await it.parcels(running)]
+    with monkeypatch.context() as patched:
+        patched.setattr(it.store, "transact", mortal(it, writes))
+        with pytest.raises(DeadError):
+            await take(it, keyring, second())
+    ring = await restarted(it)
+    assert ring.epoch == (1 if writes else 2)
+    if writes:
+        after = await it.store.read(lambda tx: (tx.footing(), [item.action for item in tx.audit_entries(0, 99)]))
+        assert after == before
+        assert [(item.id, item.state) for item in await it.parcels(running)] == waiting
+        assert (await take(it, ring, second())).ep == 2, "the approval is still there"
+    with pytest.raises(TrustError, match="wrong_version"):
+        await take(it, ring, second())
+    actions = Counter(item.action for item in await it.store.read(lambda tx: tx.audit_entries(0, 99)))
+    assert (actions["keyset.taken"], len(await it.store.read(lambda tx: tx.keysets()))) == (1, 1)
+    assert await it.store.read(lambda tx: tx.footing()) == footing_of(ring.keyset)
+    told = [said(token) for _, token, _ in await it.send()]
+    assert {claims["act"] for claims in told if claims["ep"] == 1} == {"cancel"}, (
+        "who has the old keys still follows it"
+    )
+    acts = Counter((claims["act"], claims["cid"]) for claims in told if claims["ep"] == 2)
+    assert acts == {("install", str(running.id)): 2, ("cancel", str(halted.id)): 2}
+    every = [*await it.parcels(running), *await it.parcels(halted), *await it.parcels(halted, DeliveryKind.CANCEL)]
+    numbers = [item.seq for item in every if item.seq is not None]
+    assert len(set(numbers)) == len(numbers)
+    await it.tallies_hold(running)

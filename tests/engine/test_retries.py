@@ -220,6 +220,50 @@ async def test_a_refusal_of_the_token_gets_a_trigger_made_anew(it: Plant) -> Non
     await it.tallies_hold(rollout)
 
 
+@pytest.mark.parametrize("code", ["wrong_hardware", "stale_seq"])
+@pytest.mark.parametrize("order", ["refused halt recalled resume", "halt refused recalled resume", "halt recalled"])
+@pytest.mark.parametrize("late", [False, True])
+async def test_who_refused_for_good_is_not_offered_it_again_after_a_recall(
+    it: Plant, order: str, code: str, late: bool
+) -> None:
+    """The recall reaches everybody who may still follow the trigger, and everybody answers it."""
+    plan = replace(PLAN, retry=replace(POLICY, transient=Retry(attempts=1, base_s=100.0)))
+    await it.enrol(2)
+    rollout = await it.running(plan)
+    await it.send()
+    [one, other] = await it.updates(rollout)
+    steps = order.replace("recalled resume", "resume recalled") if late else order
+    for n, step in enumerate(steps.split()):
+        match step:
+            case "refused":
+                await it.say([one], Kind.REFUSED, n=n, code=code)
+            case "recalled":
+                await it.say([one, other], Kind.RECALLED, n=n)
+            case _:
+                await it.command(rollout, C(step))
+    if "refused" not in order:  # its refusal is the last to arrive
+        await it.say([one], Kind.REFUSED, n=99, code=code)
+        await it.command(rollout, C.RESUME)
+    assert await it.states(rollout) == Counter(pending=1, recalled=1)
+    assert [item.device_id for item in await it.updates(rollout, S.PENDING)] == [other.device_id]
+    await it.advance(rollout)
+    assert await it.states(rollout) == Counter(offered=1, recalled=1)
+    await it.tallies_hold(rollout)
+
+
+async def test_who_refused_and_began_all_the_same_is_offered_it_again_after_a_recall(it: Plant) -> None:
+    await it.enrol(1)
+    rollout = await it.running(PLAN)
+    await it.send()
+    updates = await it.updates(rollout)
+    await it.say(updates, Kind.REFUSED, n=1, code="requirement_unmet")
+    await it.say(updates, Kind.ACCEPTED, n=2)
+    await it.command(rollout, C.HALT)
+    await it.say(updates, Kind.RECALLED, n=3)
+    await it.command(rollout, C.RESUME)
+    assert await it.states(rollout) == Counter(pending=1)
+
+
 async def test_giving_up_for_new_keys_is_believed_only_if_there_are_newer_ones(it: Plant) -> None:
     await it.enrol(1)
     rollout = await it.running(PLAN)
@@ -240,6 +284,25 @@ async def test_a_newer_rollout_recalls_a_trigger_that_may_still_wait_for_an_abse
     await it.running(replace(PLAN, name="newer", release="radio-3.0.0"), rel=3)
     assert await it.states(old) == Counter(superseded=1)
     assert len(await it.parcels(old, DeliveryKind.CANCEL)) == 1
+
+
+async def test_a_newer_rollout_recalls_the_trigger_of_a_device_that_is_back_and_waits_for_another_one(
+    it: Plant,
+) -> None:
+    await it.enrol(2)
+    old = await it.running(PLAN)
+    await it.send()
+    it.clock.advance(PLAN.deadlines.accept_s)
+    it.hearing()
+    await it.recorder.judge_silence_once()
+    await it.command(old, Command.PAUSE)
+    await it.record(hellos=[Hello(v=1, dev="d000", model="m1", rel=1)])
+    await it.enrol(1, prefix="e")
+    assert await it.states(old) == Counter(pending=1, unreached=1)
+    await it.running(replace(PLAN, name="newer", release="radio-3.0.0"), rel=3)
+    assert await it.states(old) == Counter(superseded=2)
+    assert [item.device_id for item in await it.parcels(old, DeliveryKind.CANCEL)] == ["d000", "d001"]
+    assert [item.attempt for item in await it.parcels(old, DeliveryKind.CANCEL)] == [1, 1]
 
 
 @pytest.mark.parametrize("way", ["hello", "poll"])

@@ -365,6 +365,24 @@ async def test_who_registers_into_an_open_cohort_enters_the_last_stage(it: Plant
     assert rollout.phase is P.DONE
 
 
+async def test_a_preview_and_explain_say_which_stage_can_never_have_enough_strata(it: Plant) -> None:
+    await it.enrol(40)
+    await say(it, named(*range(4)), site="berlin")
+    plan = make_plan((10, REST), (0.9, 0.9), stratify="site", evidence=EvidenceRule(strata=2))
+    rollout = await it.create(plan)
+    [warned] = (await preview.of_rollout(it.store, plan.name, it.clock())).summary()["warnings"]
+    assert (warned["stage"], warned["code"]) == (0, "strata")
+    assert "and 1 can be: berlin has 1;" in warned["text"]
+    await it.command(rollout, Command.START)
+    it.clock.advance(30)
+    rollout = await it.advance(rollout)
+    view = await it.store.read(lambda tx: explain.explain_rollout(tx, plan.name, it.clock(), hearing=True))
+    assert warned["text"] in view["next"]
+    await it.confirm(await it.updates(rollout))
+    rollout = await it.advance(rollout)
+    assert (rollout.phase, rollout.reason.code) == (P.INCONCLUSIVE, "strata")
+
+
 @pytest.mark.parametrize("changes", [{}, {"stratify": "site"}])
 async def test_a_preview_says_who_is_late_and_which_stage_finds_too_few(it: Plant, changes: dict[str, Any]) -> None:
     await mixed(it, 14, 26)

@@ -52,7 +52,7 @@ def _key_files(folder: Path) -> list[Target]:
     )
     refused = (RequestError,)
     return [
-        Target("private key", on_file(folder / "key", FileSigner.load), refused, signs, 5),
+        Target("private key", on_file(folder / "key", FileSigner.load), refused, signs, 10),
         Target("public key", on_file(folder / "public", keys.load_public_key), refused, shown, 10),
         Target("checkpoint key", on_file(folder / "witness", checkpoints.load_checkpoint_key), refused, shown, 10),
         Target(

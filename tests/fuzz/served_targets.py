@@ -10,6 +10,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import json
 import re
@@ -25,13 +26,18 @@ import httpx2
 import msgspec
 
 from orchestrator.adapters import files
+from orchestrator.adapters.shelf import FolderShelf
 from orchestrator.engine.importer import examine
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import OrchestratorError, PayloadError
 from orchestrator.ports import Found, Locator
 from orchestrator.sim.download import Downloader, DownloadError
 from orchestrator.sim.events import Fetch
 from orchestrator.verifier import judge
 from orchestrator.verifier.download import LONGEST_S
+from orchestrator.web import ranges
+from orchestrator.web.dialects import arduino_headers
+from orchestrator.web.management.multipart import Form
+from orchestrator.web.management.settings import Management
 from tests.fuzz.messages import DEVICE
 from tests.fuzz.target import Target, as_text
 from tests.fuzz.wire_targets import CONFIRMED, DEVICE_ID, FAILED, HELLO
@@ -52,13 +58,13 @@ class NoRequestError(Exception):
 def served_targets(folder: Path) -> Iterator[list[Target]]:
     """Return the targets; the application and its database live below `folder` until the end."""
     with asyncio.Runner() as runner:
-        serving = site(folder)
+        serving = site(folder, management=Management(FolderShelf(folder / "images"), 1 << 20, "m1"))
         served = runner.run(serving.__aenter__())
         try:
             runner.run(served.enrol(DEVICE_ID))
             runner.run(served.release())
             runner.run(served.roll_out())
-            yield [*_requests(runner, served), *_answers(runner), *_artifacts(runner)]
+            yield [*_requests(runner, served), *_tools(runner, served), *_answers(runner), *_artifacts(runner)]
         finally:
             runner.run(serving.__aexit__(None, None, None))
 
@@ -78,9 +84,66 @@ def _requests(runner: asyncio.Runner, served: Site) -> list[Target]:
         Target("request of a device", lambda data: ask(data, device), refused, tuple(asks), 20),
         Target("request of an operator", lambda data: ask(data, operator), refused, tuple(whose), 20),
         Target("login", lambda data: ask(b"GET /api/v1/status\n", data), refused, (operator, device, b"Basic YTpi"), 8),
+        Target("headers of an updater", _updater, (PayloadError,), _UPDATERS, 20),
+        Target("range", _ranged, (), (b"bytes=0-9", b"bytes=-5, 7-,1-1", b'W/"a", "b"', b"*")),
     ]
 
 
+_UPDATERS = (
+    b"x-ESP8266-STA-MAC: DE:BA:7A:B1:E0:42\nx-ESP8266-free-space: 2076672\nx-ESP8266-sketch-md5: " + b"0f" * 16 + b"\n"
+    b"x-ESP8266-chip-size: 4194304\nx-ESP8266-mode: sketch\nx-ESP8266-version: DOOR-7",
+    b"x-ESP32-sketch-sha256: " + b"0F" * 32 + b"\nx-ESP32-mode: spiffs",
+    b"x-Pico-Chip-ID: E6614103E7452D2F\nx-Pico-Mode: sketch\nx-Pico-Version: 2.0.0",
+)
+
+
+def _updater(data: bytes) -> object:
+    """Read the headers of an Arduino device; what is read of them must be plain."""
+    named = (line.partition(":") for line in data.decode("latin-1").split("\n"))
+    asked = arduino_headers.read_headers((name, value) for name, _, value in named)
+    assert asked is None or (asked.version.isprintable() and {len(asked.md5), len(asked.sha256)} <= {0, 32, 64})
+    return asked
+
+
+def _ranged(data: bytes) -> object:
+    """Read the fields of a download; what they name must exist."""
+    field, size = data.decode("latin-1"), 1000
+    found = ranges.spans([field], size)
+    assert all(0 <= span.start < span.end <= size for span in found or ())
+    return found, ranges.is_held([field], '"b"'), ranges.may_be_part([field], '"b"')
+
+
+def _tools(runner: asyncio.Runner, served: Site) -> list[Target]:
+    """What tools around hawkBit send: requests as an operator, and forms with files."""
+    login = b"Basic " + base64.b64encode(f"operator:{TOKEN}".encode())
+    asks = [b"POST /rest/v1/" + path + b"\n" + json.dumps(body).encode() for path, body in _TOOLS.items()]
+    asks += [b"GET /rest/v1/targets?offset=0&limit=5\n", b"GET /rest/v1/targets/d1/actions/1/status?sort=id:DESC\n"]
+    asks += [b'PUT /rest/v1/system/configs/pollingTime\n{"value":"00:05:00"}', b"DELETE /rest/v1/softwaremodules/1\n"]
+    asks += [b"DELETE /rest/v1/targets/d1/actions/1?force=true\n", b"GET /rest/v1/softwaremodules/1/artifacts/1\n"]
+    head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.bin"\r\n\r\n'
+
+    def ask(data: bytes) -> None:
+        runner.run(_answered(served, data, login))
+
+    return [
+        Target("request of a tool", ask, (NoRequestError,), tuple(asks), 20),
+        Target("form", _formed, (PayloadError,), (head + b"x\r\n--b--\r\n", b"--b--", head + head), 10),
+    ]
+
+
+def _formed(data: bytes) -> object:
+    form = Form("multipart/form-data; boundary=b")
+    found = [*form.feed(data)]
+    form.close()
+    return found
+
+
+_TOOLS: dict[bytes, Any] = {
+    b"targets": [{"controllerId": "d1", "name": "d1", "securityToken": "0123456789abcdef"}],
+    b"softwaremodules": [{"name": "software", "version": "1.0", "type": "os"}],
+    b"distributionsets": [{"name": "set", "version": "1.0", "type": "os", "modules": [{"id": 1}]}],
+    b"distributionsets/1/assignedTargets": [{"id": "d1", "type": "forced"}],
+}
 _BODIES: dict[bytes, Any] = {
     b"rollouts": PLAN,
     b"rollouts/spring/pause": {"reason": "a test"},
@@ -220,6 +283,9 @@ class _Shelf:
 
     async def read(self, locator: Locator, *, limit_bytes: int) -> AsyncIterator[bytes]:
         yield self._of(locator.uri)
+
+    async def read_part(self, locator: Locator, start: int, end: int) -> bytes:
+        return self._of(locator.uri)[start:end]
 
     async def list(self, prefix: str) -> AsyncIterator[Found]:
         yield await self.stat(prefix)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.fuzz.dialect_targets import dialect_targets
 from tests.fuzz.file_targets import file_targets
 from tests.fuzz.image_targets import image_targets
 from tests.fuzz.served_targets import served_targets
@@ -20,6 +21,6 @@ from tests.fuzz.wire_targets import wire_targets
 @contextmanager
 def open_targets(folder: Path) -> Iterator[dict[str, Target]]:
     """Return all targets by name; files are written below `folder`, and the application serves from there."""
-    with served_targets(folder) as served:
-        found = [*wire_targets(), *file_targets(folder), *image_targets(), *served]
+    with served_targets(folder) as served, dialect_targets(folder / "dialects") as spoken:
+        found = [*wire_targets(), *file_targets(folder), *image_targets(), *served, *spoken]
         yield {target.name: target for target in found}

@@ -6,10 +6,19 @@ Rules:
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
 from functools import partial
 from typing import Any
+from urllib.parse import quote
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.x509.oid import NameOID
 
 from orchestrator import units
 from orchestrator.adapters import keysets
@@ -18,7 +27,14 @@ from orchestrator.core.trust.audit import Checkpoint
 from orchestrator.errors import PayloadError, RequestError, TrustError
 from orchestrator.verifier import ARTIFACT, BEAT, COSIGN, KEYS, TRIGGER, Refused, check_url, load_keyset
 from orchestrator.verifier.fields import read_claims
-from orchestrator.web.dialects.ddi_feedback import decode_feedback, installed_in, version_in
+from orchestrator.web.certificate_headers import Form, Part, name_in
+from orchestrator.web.dialects.ddi_feedback import (
+    decode_confirmation,
+    decode_feedback,
+    decode_standing,
+    installed_in,
+    version_in,
+)
 from orchestrator.wire import checkpoint, report, topics
 from orchestrator.wire.endpoints import decode_endpoints
 from tests.fuzz.messages import DEVICE, hear_beat, take_bundle, take_keys
@@ -30,7 +46,7 @@ DEVICE_ID = "door-17"
 
 def wire_targets() -> list[Target]:
     """Return the targets that need neither a file nor a server."""
-    return [*_messages(), *_payloads(), *_uplink(), *_words()]
+    return [*_messages(), *_payloads(), *_uplink(), *_words(), *_certificates()]
 
 
 def said(**more: Any) -> bytes:
@@ -86,6 +102,8 @@ def _messages() -> list[Target]:
         Target("ddi feedback", decode_feedback, (PayloadError,), (FEEDBACK, FEEDBACK.replace(b'"none"', b"null")), 60),
         Target("ddi attributes", partial(version_in, attribute="version"), (PayloadError,), (ATTRIBUTES,), 40),
         Target("ddi installation", installed_in, (PayloadError,), (b'{"name":"a","version":"1.0"}',), 20),
+        Target("ddi confirmation", decode_confirmation, (PayloadError,), (b'{"confirmation":"denied","code":1}',), 20),
+        Target("ddi agreement", decode_standing, (PayloadError,), (b'{"initiator":"a","remark":"b"}',), 20),
         Target("endpoints", partial(decode_endpoints, deployment="my-fleet"), (PayloadError,), (MOVE,), 60, 8192),
     ]
 
@@ -142,6 +160,36 @@ def _words() -> list[Target]:
             Target(name, lambda data, parse=parse: parse(as_text(data)), (ValueError,), seeds, 10)  # type: ignore[misc]
             for name, (parse, seeds) in quantities.items()
         ),
+    ]
+
+
+def _certificates() -> list[Target]:
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, DEVICE_ID)])
+    key = ed25519.Ed25519PrivateKey.from_private_bytes(bytes(32))
+    made = x509.CertificateBuilder(name, name, key.public_key(), 7, datetime(2026, 1, 1), datetime(2046, 1, 1))
+    made = made.add_extension(x509.SubjectAlternativeName([x509.DNSName(DEVICE_ID)]), critical=False)
+    signed = made.sign(key, None)
+    pem, der = (signed.public_bytes(form) for form in (serialization.Encoding.PEM, serialization.Encoding.DER))
+    subject = b"CN=door-17,O=Example\\, Inc.+OU=\\D0\\9F"
+    said = b'By=spiffe://x;Hash=ab;Cert="%2D";Subject="' + subject + b'";URI=;DNS=door-17'
+    seeds = {
+        Form.CERTIFICATE: (quote(pem).encode(), base64.b64encode(der), b":" + base64.b64encode(der) + b":"),
+        Form.SUBJECT: (subject, b"2.5.4.3=door-17, C=DE"),
+        Form.XFCC: (said, b"DNS=door-17;Subject=CN"),
+    }
+
+    def read(data: bytes, form: Form) -> object:
+        names = []
+        for part in Part:
+            with suppress(PayloadError):
+                names.append(name_in(as_text(data), form, part))
+        if not names:
+            raise PayloadError("no name")
+        return names
+
+    return [
+        Target(f"certificate as {form}", partial(read, form=form), (PayloadError,), texts, 20)
+        for form, texts in seeds.items()
     ]
 
 

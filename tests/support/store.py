@@ -13,7 +13,7 @@ from pathlib import Path
 
 from orchestrator.adapters.store import SqlStore, open_store
 from orchestrator.errors import UnavailableError
-from orchestrator.ports import Lane, Result, Store, Tx
+from orchestrator.ports import Lane, Result, Touched, Tx
 
 OpenStore = Callable[[Path], SqlStore]
 
@@ -43,13 +43,15 @@ class Away:
         fails: transactions that still fail because the database is away.
         breaks: called before a transaction; what it raises is raised from it.
         transactions: transactions that were tried.
+        reads: reads that were tried.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: SqlStore) -> None:
         self._store = store
         self.fails = 0
         self.breaks: Callable[[], None] | None = None
         self.transactions = 0
+        self.reads = 0
 
     async def transact(self, lane: Lane, work: Callable[[Tx], Result]) -> Result:
         self.transactions += 1
@@ -60,7 +62,11 @@ class Away:
             self.breaks()
         return await self._store.transact(lane, work)
 
+    def watch(self, listener: Callable[[Touched], None]) -> None:
+        self._store.watch(listener)
+
     async def read(self, work: Callable[[Tx], Result]) -> Result:
+        self.reads += 1
         if self.fails:
             self.fails -= 1
             raise UnavailableError("the database is away", code="store")

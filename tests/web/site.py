@@ -18,6 +18,8 @@ from orchestrator.adapters.files import FileSource
 from orchestrator.core.trigger import statement_claims
 from orchestrator.core.trust.roles import SHARED, Caller, Role
 from orchestrator.engine.importer import Importer, Registry
+from orchestrator.engine.offers.known import Known
+from orchestrator.engine.reports.contacts import Contacts
 from orchestrator.engine.rollouts.operations import register_artifact
 from orchestrator.engine.trust import operators
 from orchestrator.engine.trust.approvals import Rules, Wish
@@ -126,19 +128,25 @@ def statement(data: bytes, rel: int, hardware: tuple[str, ...], leaves: tuple[in
 @asynccontextmanager
 async def site(folder: Path, *sources: ArtifactSource, **changes: Any) -> AsyncIterator[Site]:
     """Run the application; artifacts come from a folder and from the sources given, `changes` are of its context."""
+    async with plant(folder) as engine, site_of(engine, folder, *sources, **changes) as running:
+        yield running
+
+
+@asynccontextmanager
+async def site_of(engine: Plant, folder: Path, *sources: ArtifactSource, **changes: Any) -> AsyncIterator[Site]:
+    """Run the application over an engine that is there; see `site`."""
     images = folder / "images"
     images.mkdir()
-    async with plant(folder) as engine:
-        app = build_app(replace(_context(engine, (FileSource((images,)), *sources)), **changes))
-        transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
-        serving = asyncio.create_task(engine.recorder.serve())
-        try:
-            async with httpx2.AsyncClient(transport=transport, base_url="http://daemon") as http:
-                yield Site(engine, app, http, images)
-        finally:
-            serving.cancel()
-            with suppress(asyncio.CancelledError):
-                await serving
+    app = build_app(replace(_context(engine, (FileSource((images,)), *sources)), **changes))
+    transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
+    serving = asyncio.create_task(engine.recorder.serve())
+    try:
+        async with httpx2.AsyncClient(transport=transport, base_url="http://daemon") as http:
+            yield Site(engine, app, http, images)
+    finally:
+        serving.cancel()
+        with suppress(asyncio.CancelledError):
+            await serving
 
 
 def _context(engine: Plant, sources: tuple[ArtifactSource, ...]) -> Context:
@@ -149,6 +157,8 @@ def _context(engine: Plant, sources: tuple[ArtifactSource, ...]) -> Context:
         store=engine.store,
         conductor=engine.conductor,
         recorder=engine.recorder,
+        known=Known(engine.store, engine.store),
+        contacts=Contacts(engine.store),
         import_artifact=importer.import_one,
         sources=sources,
         now=engine.clock,

@@ -19,6 +19,7 @@ from orchestrator.verifier import verify
 from orchestrator.wire.report import MAX_REPORT_BYTES, Hello, Kind, encode
 from tests.support.bucket import bucket_endpoint, new_name, opened, settings
 from tests.support.factory import claims_of, make_report, make_verifier
+from tests.web.ddi_client import enrol
 from tests.web.site import Site, problem, site, statement
 
 __all__ = ["bucket_endpoint"]
@@ -71,7 +72,7 @@ async def test_nothing_to_do_is_204(web: Site) -> None:
     await web.enrol("d1")
     answer = await web.as_device("d1", "GET", f"{POLL}?current=1.0.0")
     assert (answer.status_code, answer.content, answer.headers["cache-control"]) == (204, b"", "no-store")
-    assert "retry-after" not in answer.headers
+    assert 225 <= int(answer.headers["retry-after"]) <= 300
 
 
 async def test_a_poll_before_the_trigger_is_signed_is_told_to_come_back(web: Site) -> None:
@@ -294,3 +295,14 @@ async def test_a_device_that_hangs_up_in_its_words_is_no_fault_of_ours(web: Site
         await web.app(scope | {"query_string": b"", "scheme": "http", "client": ("127.0.0.1", 1)}, receive, send)
     assert said[0]["status"] == 400
     assert logs == []
+
+
+@pytest.mark.parametrize("dialect", ["ddi", "esp8266", "esp32", "pico", "esp-idf"])
+async def test_who_verifies_no_trigger_gets_neither_triggers_nor_bytes_here(web: Site, dialect: str) -> None:
+    sha256 = await web.release(IMAGE)
+    await enrol(web, "d1", dialect=dialect)
+    for path in (f"/v1/dl/{sha256}", POLL):
+        assert problem(await web.as_device("d1", "GET", path)) == (403, "other_dialect")
+    assert (
+        await web.as_device("d1", "POST", HELLO, content=encode(Hello(v=1, dev="d1", model="m1")))
+    ).status_code == 202

@@ -52,12 +52,12 @@ async def test_health_needs_no_token(web: Site) -> None:
 
 
 async def test_ready_is_who_can_write_its_store(tmp_path: Path) -> None:
-    fault = ""
-    async with site(tmp_path, fault=lambda: fault) as web:
+    faults: dict[str, str] = {}
+    async with site(tmp_path, unready=lambda: faults) as web:
         assert (await web.http.get("/readyz")).text == "ok\n"
-        fault = "the database failed: database or disk is full"
+        faults = {"store": "the database failed: database or disk is full"}
         answer = await web.http.get("/readyz")
-        assert (answer.status_code, answer.text) == (503, "the store cannot be written\n")
+        assert (answer.status_code, answer.text) == (503, "not ready\n")
 
 
 async def test_an_operator_whose_use_cannot_be_noted_may_still_halt(web: Site) -> None:

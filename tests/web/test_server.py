@@ -14,11 +14,12 @@ from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from orchestrator.demo.broker import HOST, free_port
 from orchestrator.errors import UnavailableError
 from orchestrator.web import server as server_module
-from orchestrator.web.server import STOP_WITHIN_S, HttpServer
+from orchestrator.web.server import STOP_WITHIN_S, TAKEN, HttpServer
 
 LARGE = 16 << 20  # more than the kernel holds for both ends
 SMALL = 40_000  # less than asyncio holds before it would say so
@@ -262,6 +263,77 @@ async def test_an_answer_may_take_longer_than_a_head(monkeypatch: pytest.MonkeyP
         await asyncio.wait([asking], timeout=0.2)
         house.leave.set()
         assert (await asking).text == "slow"
+
+
+@asynccontextmanager
+async def answered(size: int, told: asyncio.Future[bool]) -> AsyncIterator[socket.socket]:
+    """Ask for an answer of this size, and read none of it; `told` is whether the server says that it was taken."""
+
+    async def app(scope: Scope, _: Receive, send: Send) -> None:
+        head = [(b"content-length", str(size).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": head})
+        await send({"type": "http.response.body", "body": bytes(size), "more_body": True})
+        told.set_result(await scope[TAKEN]())
+        await send({"type": "http.response.body"})
+
+    house = House()
+    house.app = app  # type: ignore[assignment]
+    async with served(house) as (origin, _):
+        with socket.socket() as line:
+            line.setblocking(False)
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            await asyncio.get_running_loop().sock_connect(line, (HOST, int(origin.rpartition(":")[2])))
+            line.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            yield line
+
+
+async def read(line: socket.socket, size: int) -> None:
+    """Read the head of an answer and so much of its body."""
+    loop, found = asyncio.get_running_loop(), b""
+    while b"\r\n\r\n" not in found:
+        found += await loop.sock_recv(line, 1)
+    while size:
+        size -= len(await loop.sock_recv(line, min(size, 1000)))
+
+
+@pytest.mark.parametrize("size", [1, SMALL, 1 << 20])
+async def test_who_reads_all_and_closes_has_taken_it(size: int) -> None:
+    told: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    async with answered(size, told) as line:
+        await read(line, size)
+        line.close()
+        assert await asyncio.wait_for(told, 4)
+
+
+@pytest.mark.parametrize("size", [10, SMALL, 1 << 20])
+@pytest.mark.parametrize("orderly", [True, False])
+async def test_who_breaks_off_has_not_taken_it(size: int, orderly: bool) -> None:
+    told: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    async with answered(size, told) as line:
+        await read(line, 5)
+        if orderly and size > SMALL:
+            line.shutdown(socket.SHUT_WR)
+        else:
+            line.close()  # with bytes unread: that resets it
+        assert not await asyncio.wait_for(told, 10)
+
+
+async def test_who_asks_again_has_taken_it() -> None:
+    told: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    async with answered(SMALL, told) as line:
+        await read(line, SMALL)
+        line.send(b"GET")
+        assert await asyncio.wait_for(told, 4)
+
+
+async def test_of_who_says_nothing_more_the_machine_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "CLOSES_WITHIN_S", 0.1)
+    monkeypatch.setattr(server_module, "TAKE_WITHIN_S", 0.3)
+    for size, taken in ((SMALL, True), (SMALL, False)):
+        told: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        async with answered(size, told) as line:
+            await read(line, size if taken else 5)
+            assert await asyncio.wait_for(told, 4) is taken
 
 
 async def test_headers_without_end_are_cut_off() -> None:

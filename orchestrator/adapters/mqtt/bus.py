@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -18,6 +19,7 @@ import paho.mqtt.client as paho
 import structlog
 
 from orchestrator.adapters.mqtt.link import Link, MqttSettings
+from orchestrator.core.timing import Timing
 from orchestrator.errors import ConfigError, UnavailableError
 from orchestrator.ports import Message
 
@@ -39,6 +41,12 @@ class MqttBus:
         settings: how to reach it.
         topics: what to subscribe to.
 
+    Attributes:
+        received: messages that arrived, those that the broker repeated included.
+        published: how long the broker took to acknowledge what was published.
+        unpublished: what was to be published and was not acknowledged.
+        ticked: when the task that keeps the link last looked after it, by `time.monotonic`.
+
     Raises:
         ConfigError: a topic is a shared subscription.
     """
@@ -57,6 +65,15 @@ class MqttBus:
         self._ready = False
         self._generation = 0
         self._looking: set[str] | None = None
+        self.received = 0
+        self.published = Timing()
+        self.unpublished = 0
+        self.ticked = 0.0
+
+    @property
+    def links(self) -> int:
+        """How many connections were begun so far."""
+        return self._generation
 
     @property
     def link(self) -> int:
@@ -99,9 +116,15 @@ class MqttBus:
 
     async def publish(self, topic: str, payload: bytes, *, expiry_s: int, retain: bool = False) -> None:
         """See `ports.Bus.publish`."""
-        if self._link is None or not self._ready:
-            raise UnavailableError("not connected to the broker", code="link_broken")
-        await self._link.publish(topic, payload, expiry_s, retain=retain)
+        began = time.monotonic()
+        try:
+            if self._link is None or not self._ready:
+                raise UnavailableError("not connected to the broker", code="link_broken")
+            await self._link.publish(topic, payload, expiry_s, retain=retain)
+        except UnavailableError:
+            self.unpublished += 1
+            raise
+        self.published.note(time.monotonic() - began)
 
     async def retained(self, topic: str, settle: Callable[[], Awaitable[None]]) -> set[str]:
         """Return the topics below a filter on which messages lie retained; at most `MOST_FOUND`.
@@ -134,9 +157,11 @@ class MqttBus:
         link = self._link = Link(self._settings, self._take, self._note_lost)
         try:
             await link.open(self._topics)
+            self.ticked = time.monotonic()
             self._ready = True
             _log.info("broker.connected", host=self._settings.host, port=self._settings.port)
             while not self._lost.is_set():
+                self.ticked = time.monotonic()
                 link.tick()
                 try:
                     async with asyncio.timeout(1.0):
@@ -153,8 +178,9 @@ class MqttBus:
             topic = message.topic
         except UnicodeDecodeError:
             topic = ""  # no device topic; refused by whoever reads it
+        self.received += 1
         receipt = (self._generation << _MID_BITS) | (message.mid if message.qos else 0)
-        heard = Message(topic, bytes(message.payload), bool(message.retain), receipt)
+        heard = Message(topic, bytes(message.payload), bool(message.retain), receipt, time.monotonic())
         if self._looking is not None and not self._is_wanted(heard, self._looking):
             self.ack([heard])
             return

@@ -23,6 +23,11 @@ from orchestrator.core.targeting.cohort import Sieve
 from orchestrator.wire.report import Hello, Report, State
 
 _NAMED = devices.c.id.in_(packed.given_values())
+_SEE = (
+    update(devices)
+    .where(devices.c.id == bindparam("b_id"), func.coalesce(devices.c.seen_at, 0.0) < bindparam("b_at"))
+    .values(seen_at=bindparam("b_at"))
+)
 
 
 class SqlRegistry:
@@ -85,6 +90,12 @@ class SqlRegistry:
         values = [{"b_id": state.dev, "online": state.online, "seen_at": now} for state in states]
         if values:
             self._connection.execute(update(devices).where(devices.c.id == bindparam("b_id")), values)
+
+    def mark_seen(self, seen: Mapping[str, float]) -> None:
+        """See `ports.Registry.mark_seen`."""
+        values = [{"b_id": name, "b_at": at} for name, at in seen.items()]
+        if values:
+            self._connection.execute(_SEE, values)
 
     def mark_running(self, reports: Iterable[Report], now: float) -> None:
         """See `ports.Registry.mark_running`."""

@@ -13,6 +13,7 @@ import asyncio
 import heapq
 import itertools
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -34,8 +35,15 @@ class Writer:
         self._order = itertools.count()
         self._passed_over = 0
         self._closed = False
+        self._began: float | None = None
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
+
+    @property
+    def busy_s(self) -> float:
+        """How long it has been at its present piece of work, 0 while it has none."""
+        began = self._began
+        return 0.0 if began is None else time.monotonic() - began
 
     async def submit(self, lane: int, work: Callable[[], Result]) -> Result:
         """Run `work` in the writer thread and return what it returns.
@@ -76,7 +84,9 @@ class Writer:
                         return
                     self._condition.wait()
                 run = self._next()
+            self._began = time.monotonic()
             run()
+            self._began = None
 
     def _next(self) -> Callable[[], None]:
         last = max(lane for lane, _, _ in self._heap)

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.exc import DatabaseError
 
 from orchestrator.adapters.store.audit import SqlAuditLog
+from orchestrator.adapters.store.store import SqlTx
 from orchestrator.errors import NotFoundError, UnavailableError
 
 
@@ -23,6 +24,19 @@ def audit_log_of(path: Path) -> Iterator[SqlAuditLog]:
         NotFoundError: there is no such file.
         UnavailableError: it holds no audit log, or cannot be read.
     """
+    with _reading(path, "no audit log") as connection:
+        yield SqlAuditLog(connection)
+
+
+@contextmanager
+def snapshot_of(path: Path) -> Iterator[SqlTx]:
+    """Open one snapshot of a database file for looking at it; raises as `audit_log_of` does. Blocks."""
+    with _reading(path, "no state") as connection:
+        yield SqlTx(connection)
+
+
+@contextmanager
+def _reading(path: Path, lacking: str) -> Iterator[Connection]:
     if not path.is_file():
         raise NotFoundError(f"there is no database {path}")
     engine = create_engine(f"sqlite:///file:{quote(str(path.resolve()))}?mode=ro&uri=true")
@@ -37,8 +51,8 @@ def audit_log_of(path: Path) -> Iterator[SqlAuditLog]:
 
     try:
         with engine.begin() as connection:
-            yield SqlAuditLog(connection)
+            yield connection
     except DatabaseError as error:
-        raise UnavailableError(f"{path} holds no audit log that can be read: {error.orig}", code="store") from None
+        raise UnavailableError(f"{path} holds {lacking} that can be read: {error.orig}", code="store") from None
     finally:
         engine.dispose()

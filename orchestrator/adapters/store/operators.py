@@ -97,9 +97,11 @@ class SqlApprovals:
         row = self._connection.execute(query).one_or_none()
         return None if row is None else self._proposal(row)
 
-    def proposals(self, limit: int) -> list[Proposal]:
+    def proposals(self, limit: int, before: int | None = None) -> list[Proposal]:
         """See `ports.Approvals.proposals`."""
         query = select(proposals).order_by(proposals.c.id.desc()).limit(limit)
+        if before is not None:
+            query = query.where(proposals.c.id < before)
         return [self._proposal(row) for row in self._connection.execute(query).all()]
 
     def proposals_about(self, name: str) -> list[Proposal]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Select, and_, bindparam, exists, func, or_, select, update
@@ -12,7 +12,7 @@ from orchestrator.adapters.store import packed, rows
 from orchestrator.adapters.store.lease import Lease, overtaken
 from orchestrator.adapters.store.schema import FENCE, OUT, SEQ, WAITING, counters, deliveries, rollouts, updates
 from orchestrator.core.model import Update, UpdateState
-from orchestrator.ports import EXPOSED, QUEUED, DeliveryKind, DeliveryState, Parcel
+from orchestrator.ports import EXPOSED, QUEUED, DeliveryKind, DeliveryState, Parcel, Queue
 
 _IS_CURRENT = or_(
     deliveries.c.kind == DeliveryKind.CANCEL.value,
@@ -68,6 +68,13 @@ class SqlOutbox:
         sealed = deliveries.c.state == DeliveryState.SEALED.value
         query = select(func.count()).where(WAITING, sealed, deliveries.c.push, _IS_CURRENT)
         return int(self._connection.scalar(query) or 0)
+
+    def queues(self) -> list[Queue]:
+        """See `ports.Outbox.queues`."""
+        columns = (deliveries.c.state, deliveries.c.push)
+        query = select(*columns, func.count(), func.min(deliveries.c.planned_at)).where(WAITING, _IS_CURRENT)
+        found = self._connection.execute(query.group_by(*columns).order_by(*columns))
+        return [Queue(DeliveryState(state), bool(push), count, oldest_at) for state, push, count, oldest_at in found]
 
     def reserve(self, count: int) -> int:
         """See `ports.Outbox.reserve`."""
@@ -162,6 +169,12 @@ class SqlOutbox:
             .distinct()
         )
         return sorted(self._connection.scalars(query))
+
+    def were_exposed(self, update_ids: Collection[int]) -> set[int]:
+        """See `ports.Outbox.were_exposed`."""
+        named = deliveries.c.update_id.in_(packed.given_values())
+        found = packed.fetch(self._connection, (deliveries.c.update_id,), and_(named, OUT), list(update_ids))
+        return {update_id for (update_id,) in found}
 
     def parcels(self, update_id: int) -> list[Parcel]:
         """See `ports.Outbox.parcels`."""

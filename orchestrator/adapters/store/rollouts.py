@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from sqlalchemy import Column, Connection, Select, Table, bindparam, delete, func, select, update
@@ -21,7 +21,7 @@ from orchestrator.adapters.store.schema import (
     tallies,
     tally_changes,
 )
-from orchestrator.core.model import Phase, Rollout, Tally, TallyKey
+from orchestrator.core.model import Phase, Rollout, Tally, TallyKey, UpdateState
 from orchestrator.core.update import IN_FLIGHT
 from orchestrator.errors import ConflictError
 from orchestrator.ports import Event, PlanVersion
@@ -64,13 +64,39 @@ class SqlRollouts:
         row = self._connection.execute(_ROLLOUTS.where(rollouts.c.name == name)).one_or_none()
         return None if row is None else rows.rollout(row)
 
-    def rollouts(self, phases: Iterable[Phase] = ()) -> list[Rollout]:
+    def rollouts(
+        self, phases: Iterable[Phase] = (), *, releases: Iterable[str] = (), select: str = ""
+    ) -> list[Rollout]:
         """See `ports.Rollouts.rollouts`."""
         query = _ROLLOUTS.order_by(rollouts.c.id.desc())
+        wanted, named = [phase.value for phase in phases], list(releases)
+        if wanted:
+            query = query.where(rollouts.c.phase.in_(wanted))
+        if named:
+            query = query.where(rollouts.c.release.in_(named))
+        if select:  # found in the text first, because to decode every plan takes long
+            query = query.where(rollouts.c.plan.contains(rows.to_json(select), autoescape=True))
+        found = [rows.rollout(row) for row in self._connection.execute(query)]
+        return [item for item in found if not select or item.plan.select == select]
+
+    def count_rollouts(self, releases: Collection[str], phases: Iterable[Phase] = ()) -> int:
+        """See `ports.Rollouts.count_rollouts`."""
+        query = select(func.count()).where(rollouts.c.release.in_(releases))
         wanted = [phase.value for phase in phases]
         if wanted:
             query = query.where(rollouts.c.phase.in_(wanted))
-        return [rows.rollout(row) for row in self._connection.execute(query)]
+        return int(self._connection.execute(query).scalar_one())
+
+    def took(self, releases: Collection[str], phases: Iterable[Phase], states: Iterable[UpdateState]) -> int:
+        """See `ports.Rollouts.took`."""
+        within = select(rollouts.c.id).where(
+            rollouts.c.release.in_(releases), rollouts.c.phase.in_([phase.value for phase in phases])
+        )
+        wanted, total = [state.value for state in states], 0
+        for table, value in ((tallies, tallies.c.count), (tally_changes, tally_changes.c.change)):
+            query = select(func.coalesce(func.sum(value), 0)).where(table.c.state.in_(wanted))
+            total += int(self._connection.execute(query.where(table.c.rollout_id.in_(within))).scalar_one())
+        return total
 
     def save_rollout(self, rollout: Rollout, event: Event | None) -> None:
         """See `ports.Rollouts.save_rollout`."""

@@ -328,6 +328,18 @@ outages = Table(
 _LASTS = text("ended_at IS NULL")
 Index("ix_outages_open", outages.c.began_at, sqlite_where=_LASTS, postgresql_where=_LASTS)
 
+# The jump of the clock that is under way, and where it goes on.
+jumps = Table(
+    "jumps",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("at", Double, nullable=False),
+    Column("by_s", Double, nullable=False),
+    Column("since_s", Double, nullable=False),
+    Column("part", Text, nullable=False),
+    Column("after", Text, nullable=False),
+)
+
 operators = Table(
     "operators",
     metadata,
@@ -476,6 +488,15 @@ keysets = Table(
     Column("taken_at", Double, nullable=False),
 )
 
+answers = Table(
+    "answers",
+    metadata,
+    Column("key", LargeBinary, primary_key=True),
+    Column("request", LargeBinary, nullable=False),
+    Column("answer", LargeBinary, nullable=False),
+    Column("at", Double, nullable=False, index=True),
+)
+
 footings = Table(
     "footings",
     metadata,
@@ -483,4 +504,45 @@ footings = Table(
     Column("epoch", BigInteger, nullable=False),
     Column("digest", Text, nullable=False),
     Column("since", Double, nullable=False),
+)
+
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("url", Text, nullable=False),
+    Column("events", Text, nullable=False),
+    # What signs must be known in full; whoever reads the database can sign.
+    Column("secret", Text, nullable=False),
+    Column("old_secret", Text, nullable=False),
+    Column("old_until", Double),
+    Column("made_at", Double, nullable=False),
+    Column("made_by", Text, nullable=False),
+    # Number of the last entry of the audit log that it needs no more.
+    Column("cursor", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("failed_at", Double),
+    Column("next_at", Double),
+    Column("error", Text, nullable=False),
+    Column("delivered", BigInteger, nullable=False),
+    Column("delivered_at", Double),
+)
+
+# What the fleet ran on each day; the last count of a day stays.
+censuses = Table(
+    "censuses",
+    metadata,
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("version", Text, primary_key=True),
+    Column("rel", BigInteger, primary_key=True, autoincrement=False),
+    Column("devices", Integer, nullable=False),
+)
+
+# What was told last of things that are rows nowhere else, so that nothing is told twice after a restart.
+notices = Table(
+    "notices",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("mark", Text, nullable=False),
 )

@@ -4,6 +4,7 @@ Rules:
 - SQLite runs in WAL mode with full sync: a transaction that returned survives the loss of power.
 - One writer thread with lanes; reads run beside it on their own connections and see a snapshot.
 - `open_store` migrates to the newest schema before anything else can look.
+- What is answered from memory hears of each commit that touches it before anybody else hears of that commit.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, DataError, IntegrityError, ProgrammingError
 
+from orchestrator.adapters.store import touched
+from orchestrator.adapters.store.answers import SqlAnswers
 from orchestrator.adapters.store.audit import SqlAuditLog
 from orchestrator.adapters.store.catalogue import SqlCatalogue
 from orchestrator.adapters.store.devices import SqlRegistry
@@ -38,10 +41,13 @@ from orchestrator.adapters.store.rollouts import SqlRollouts
 from orchestrator.adapters.store.surroundings import SqlSurroundings
 from orchestrator.adapters.store.times import SqlTimes
 from orchestrator.adapters.store.updates import SqlUpdates
+from orchestrator.adapters.store.webhooks import SqlWebhooks
 from orchestrator.core.model import Update
+from orchestrator.core.timing import Timing
 from orchestrator.core.trust.audit import Head
 from orchestrator.errors import OrchestratorError, RequestError, UnavailableError
-from orchestrator.ports import Lane, Tx
+from orchestrator.ports import Lane, Touched, Tx
+from orchestrator.ports.acts import with_addition
 
 Result = TypeVar("Result")
 READERS = 2
@@ -72,12 +78,19 @@ class SqlTx(
     SqlInsight,
     SqlPruning,
     SqlTimes,
+    SqlAnswers,
+    SqlWebhooks,
 ):
     """One open transaction. Implements `ports.Tx`."""
 
     def __init__(self, connection: Connection, recent: Recent | None = None, lease: Lease | None = None) -> None:
         SqlUpdates.__init__(self, connection, recent)
         self._lease = lease
+
+    @property
+    def connection(self) -> Connection:
+        """What the transaction is open on."""
+        return self._connection
 
     @property
     def touched(self) -> Collection[Update]:
@@ -93,6 +106,9 @@ class SqlStore:
         reading: engine for snapshots.
         lock: open file that keeps a second daemon away from the database, closed with the store.
         lease: the right to give out sequence numbers.
+
+    Attributes:
+        writes: how long transactions took from their begin to their commit, those that failed included, by lane.
     """
 
     def __init__(
@@ -104,14 +120,18 @@ class SqlStore:
         self._lease = lease
         self._writer = Writer("store-writer")
         self._recent = Recent()
+        self._listeners: list[Callable[[Touched], None]] = []
+        touched.arm(writing)
         self._readers = ThreadPoolExecutor(READERS, "store-reader")
+        self.writes = {lane: Timing() for lane in Lane}
         self.fault = ""
         """Why it cannot be written, "" if it can, as far as anybody tried."""
 
     async def transact(self, lane: Lane, work: Callable[[Tx], Result]) -> Result:
         """See `ports.Store.transact`."""
         try:
-            return await self._writer.submit(lane, lambda: _run(self._writing, work, self._recent, self._lease))
+            joined = with_addition(work)
+            return await self._writer.submit(lane, lambda: self._write(lane, joined))
         except UnavailableError as error:
             self.fault = error.message
             raise
@@ -133,6 +153,33 @@ class SqlStore:
         except RuntimeError:  # the threads are gone
             raise UnavailableError("the store is closed") from None
         return await reading
+
+    def watch(self, listener: Callable[[Touched], None]) -> None:
+        """See `ports.Watched.watch`."""
+        self._listeners.append(listener)
+
+    @property
+    def busy_s(self) -> float:
+        """How long the writer has been at its present piece of work, 0 while it has none."""
+        return self._writer.busy_s
+
+    def _write(self, lane: Lane, work: Callable[[Tx], Result]) -> Result:
+        changed: Touched | None = None
+
+        def noting(tx: SqlTx) -> Result:
+            nonlocal changed
+            result = work(tx)
+            changed = touched.take(tx.connection)
+            return result
+
+        began = time.monotonic()
+        try:
+            return _run(self._writing, noting, self._recent, self._lease)
+        finally:
+            self.writes[lane].note(time.monotonic() - began)
+            if changed is not None:
+                for listener in self._listeners:
+                    listener(changed)
 
     async def pin(self, head: Head) -> None:
         """See `ports.Pinned.pin`."""
@@ -160,7 +207,7 @@ class SqlStore:
 
 
 def _run(
-    engine: Engine, work: Callable[[Tx], Result], recent: Recent | None = None, lease: Lease | None = None
+    engine: Engine, work: Callable[[SqlTx], Result], recent: Recent | None = None, lease: Lease | None = None
 ) -> Result:
     try:
         with engine.begin() as connection:
@@ -197,7 +244,7 @@ def open_store(url: str, *, after_restore: bool = False, now: Callable[[], float
     folder = Path(parsed.database).parent
     if not folder.is_dir():
         raise UnavailableError(f"store.url: the folder {folder} does not exist; create it", code="store")
-    lock = _lock(Path(f"{parsed.database}.lock"))
+    lock = take_lock(Path(f"{parsed.database}.lock"))
     engine = sqlite_engine(url)
     try:
         migrate(engine)
@@ -214,8 +261,12 @@ def open_store(url: str, *, after_restore: bool = False, now: Callable[[], float
     return SqlStore(engine, sqlite_engine(url, read_only=True), lock, lease)
 
 
-def _lock(path: Path) -> IO[bytes]:
-    """Take the lock that says a daemon works on this database; the kernel gives it back however we end."""
+def take_lock(path: Path) -> IO[bytes]:
+    """Take the lock that says a daemon works on this database; the kernel gives it back however we end.
+
+    Raises:
+        UnavailableError: another one has it (`store_in_use`), or the file cannot be written.
+    """
     try:
         file = path.open("ab")
     except OSError as error:

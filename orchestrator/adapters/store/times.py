@@ -13,9 +13,9 @@ from sqlalchemy import Column, ColumnElement, Connection, and_, case, delete, fu
 
 from orchestrator.adapters.store.dialect import insert
 from orchestrator.adapters.store.recent import Recent
-from orchestrator.adapters.store.schema import devices, outages, past_facts, updates
+from orchestrator.adapters.store.schema import devices, jumps, outages, past_facts, updates
 from orchestrator.core.model import UpdateState
-from orchestrator.ports.times import Jump
+from orchestrator.ports.times import Jump, Part, Piece
 
 _OF_DEVICES = (devices.c.registered_at, devices.c.facts_at, devices.c.gone_at)
 _WAITS = or_(updates.c.deadline_at.is_not(None), updates.c.state == UpdateState.PENDING.value)
@@ -64,6 +64,21 @@ class SqlTimes:
         """See `ports.Times.move_outage`."""
         lasts = and_(outages.c.ended_at.is_(None), _was_before(outages.c.began_at, jump, now))
         self._connection.execute(update(outages).where(lasts).values(began_at=outages.c.began_at + jump.by_s))
+
+    def keep_jump(self, jump: Jump, following: Piece | None) -> None:
+        """See `ports.Times.keep_jump`."""
+        if following is None:
+            self._connection.execute(delete(jumps))
+            return
+        values = {"at": jump.at, "by_s": jump.by_s, "since_s": jump.since_s, "part": following.part.value}
+        values["after"] = following.after
+        statement = insert(self._connection, jumps).values(id=1, **values)
+        self._connection.execute(statement.on_conflict_do_update(index_elements=["id"], set_=values))
+
+    def unfinished_jump(self) -> tuple[Jump, Piece] | None:
+        """See `ports.Times.unfinished_jump`."""
+        row = self._connection.execute(select(jumps)).one_or_none()
+        return None if row is None else (Jump(row.at, row.by_s, row.since_s), Piece(Part(row.part), row.after))
 
     def _move_past_facts(self, jump: Jump, now: float, after: str, last: str) -> None:
         """In the place of a change, for their time is a part of their key, and one may take the place of another."""

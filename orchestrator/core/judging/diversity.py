@@ -10,10 +10,14 @@ Rules:
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from orchestrator.core.judging import evidence, gate
-from orchestrator.core.model import Reason, Rollout, Tally
+from orchestrator.core.judging.evidence import EVENTS
+from orchestrator.core.model import Plan, Reason, Rollout, Tally, UpdateState
+from orchestrator.core.update import RESOLVED
 
 LEAST_HEALTHY = 3
 """Healthy devices that a green stratum has at least."""
@@ -51,6 +55,38 @@ class Stratum:
 def needed(rollout: Rollout) -> int:
     """Return how many strata must be green before the current stage passes, 0 where the plan does not ask."""
     return min(rollout.plan.evidence.strata, rollout.strata)
+
+
+def too_few(plan: Plan, strata_known: int, taken: Mapping[str, int]) -> str:
+    """Return why a stage must ask a person however healthy its devices are, "" where they may be enough.
+
+    Args:
+        plan: the plan.
+        strata_known: over how many strata the evidence is split.
+        taken: devices that the stage and those before it take, by stratum.
+    """
+    wanted = min(plan.evidence.strata, strata_known)
+    could = sum(count >= LEAST_HEALTHY for count in taken.values())
+    if could >= wanted:
+        return ""
+    small = [f"{name} has {count}" for name, count in sorted(taken.items()) if count < LEAST_HEALTHY]
+    lacks = ", ".join(small) or "no device of another is taken"
+    return (
+        f"{wanted} strata must be healthy by themselves, each with {LEAST_HEALTHY} devices or more, and {could} can "
+        f"be: {lacks}; however healthy they are, this stage asks a person unless it is extended"
+    )
+
+
+def hopeless(rollout: Rollout, tally: Tally) -> str:
+    """Return why the current stage will ask a person whatever the rest of its devices shows, "" where it may not."""
+    if rollout.current.waived or evidence.stage_counts(tally, rollout.stage).opened < rollout.current.target:
+        return ""
+    left: Counter[str] = Counter()
+    for key, count in tally.items():
+        shown_before = key.epoch != rollout.epoch and key.state in RESOLVED
+        if key.state not in EVENTS and key.state != UpdateState.SUPERSEDED and not shown_before:
+            left[key.stratum] += count
+    return too_few(rollout.plan, rollout.strata, left)
 
 
 def strata(rollout: Rollout, tally: Tally) -> tuple[Stratum, ...]:

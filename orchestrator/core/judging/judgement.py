@@ -23,6 +23,9 @@ from orchestrator.core.rollout import JUDGED, Decision, Offer, Open, Prepare, Re
 RAMP_START = 10
 """Slots a stage begins with; more are earned by confirmed devices."""
 
+ASKS = "manual_gate"
+"""Code of the reason of a rollout whose gate asks a person."""
+
 RAMP = "ramp"
 """Code of the reason of a rollout that waits for its ramp."""
 
@@ -54,7 +57,7 @@ def step(rollout: Rollout, tally: Tally, now: float, *, hearing: bool = True, ou
     if rollout.phase is not Phase.RUNNING:
         return Decision(rollout, (), rollout.reason)
     if not hearing:
-        return Decision(rollout, (), Reason("deaf", "the link to the devices is down; the rollout holds"))
+        return Decision(rollout, (), Reason("deaf", "the way to the devices is broken; the rollout holds"))
     if outside.outage is not None:
         return Decision(rollout, (), outside.outage.reason)
     return _progress(rollout, tally, counts, answer, now)
@@ -217,7 +220,7 @@ def _pass(rollout: Rollout, why: Reason, answer: Answer | None, since: float, no
     """Pass a stage whose evidence is enough, unless a service or a person has still to say so."""
     held = service.holds(gate_of(rollout), answer, rollout.stage, since, now)
     if held is None and rollout.plan.stages[rollout.stage].approve:
-        held = Reason("manual_gate", f"{why.text}; the plan wants a person to say so too: `ota rollout advance`")
+        held = Reason(ASKS, f"{why.text}; the plan wants a person to say so too: `ota rollout advance`")
     return _next_stage(rollout, now, why) if held is None else Decision(rollout, (), held)
 
 

@@ -5,7 +5,8 @@ Rules:
   lets a rollout go beyond, by the devices that it names, whatever others were offered in the hour.
 - Offers are counted by minute, and a minute counts until an hour after its end: the window is between 60 and 61
   minutes long, never shorter.
-- A clock that is set back forgets nothing: offers of minutes that are still to come count as of now.
+- A clock that is set back forgets nothing: offers of minutes that are still to come count as of now, and those that
+  ended counting not long before count again.
 - A trigger that is given again for the same offer is no further offer.
 """
 
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from orchestrator.core.model import Reason
@@ -22,6 +23,9 @@ from orchestrator.core.rollout import Decision, Offer
 
 WINDOW_S = 3600.0
 GRAIN_S = 60.0
+KEEP_S = 4 * WINDOW_S
+"""Offers are kept for so long, although they count no more: a clock that ran ahead may be set back."""
+
 HELD = "ceiling"
 """Code of the reason of a rollout that waits for room."""
 
@@ -90,7 +94,24 @@ def book(offers: Mapping[int, int], count: int, now: float) -> dict[int, int]:
     """Return the offers by minute after `count` more."""
     booked = Counter(counted(offers, now))
     booked[int(now // GRAIN_S)] += count
+    booked.update(
+        {minute: number for minute, number in offers.items() if 0.0 <= now - _ends_counting_at(minute) < KEEP_S}
+    )
     return {minute: number for minute, number in booked.items() if number}
+
+
+def moved(offers: Mapping[int, int], by_s: float, is_older: Callable[[float], bool]) -> dict[int, int]:
+    """Return the offers by minute after the clock was set, so that each counts for as long as it would have.
+
+    Args:
+        offers: as they were booked.
+        by_s: by how much the clock was set; negative for back.
+        is_older: says whether a time was taken before that.
+    """
+    found: Counter[int] = Counter()
+    for minute, count in offers.items():
+        found[minute + math.ceil(by_s / GRAIN_S) if is_older(minute * GRAIN_S) else minute] += count
+    return dict(found)
 
 
 def room(limit: int, fleet: int, offers: Mapping[int, int], now: float) -> Room:

@@ -5,6 +5,8 @@ Rules:
 - What is urgent overrides hours and consent, never what the device must be able to do.
 - A device is looked at again when the first of its reasons may end, and when it says something new; while its hours are
   closed it is not looked at before they open.
+- A user may put an update off for as long as a plan lets all deferrals last, counted from when the device was taken in:
+  what it says of itself by turns makes no deferral new.
 - Nobody is waited for longer than for an answer because of what it says of itself, known end or not, for it may say the
   same for ever; then it is unreached, and comes back when nothing holds it any more.
 """
@@ -16,7 +18,7 @@ from dataclasses import dataclass, field, replace
 
 from orchestrator.core.model import Plan, Urgency
 from orchestrator.core.pace import ramp, requirement, window
-from orchestrator.core.pace.requirement import Condition, ConsentRule, Unmet, Wish
+from orchestrator.core.pace.requirement import Condition, ConsentRule, Standing, Unmet, Wish
 from orchestrator.core.pace.window import Zone
 from orchestrator.core.reason import Reason
 
@@ -44,12 +46,14 @@ class Situation:
         wish: what its user said.
         wish_rel: release counter that it ran then; what was said of one update does not hold for the next.
         deferred_at: when the user put it off last.
+        standing: by which word the user agrees to every update, None for none.
     """
 
     condition: Condition = field(default_factory=Condition)
     wish: Wish = field(default_factory=Wish)
     wish_rel: int = 0
     deferred_at: float = 0.0
+    standing: Standing | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,11 +172,14 @@ def _reasons(plan: Plan, key: bytes, device: Candidate, now: float) -> Iterator[
 def _wish(rule: ConsentRule, device: Candidate) -> Wish:
     """Return what the user said of this update, as far as the rule lets it count."""
     wish = device.situation.wish
+    if device.situation.standing is not None:
+        return Wish(agreed=True)
     if device.situation.wish_rel != device.rel:
         return Wish()
     if wish.deferred_until is None or wish.deferrals > rule.deferrals:
         return Wish(wish.agreed)
-    return replace(wish, deferred_until=min(wish.deferred_until, device.situation.deferred_at + rule.longest_s))
+    longest = (device.situation.deferred_at + rule.longest_s, device.since + rule.deferrals * rule.longest_s)
+    return replace(wish, deferred_until=min(wish.deferred_until, *longest))
 
 
 def _look_at(plan: Plan, key: bytes, device: Candidate, reasons: Sequence[Unmet], now: float) -> float:

@@ -18,6 +18,9 @@ from typing import Generic, NamedTuple, TypeVar
 
 from orchestrator.core.reason import Reason
 
+CONSENT = "consent"
+"""Code of the reason of a device whose user has not agreed."""
+
 DEFERRED = "deferred"
 """Code of the reason of a device whose user put the update off."""
 
@@ -138,6 +141,21 @@ class ConsentRule:
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """Agreement of a user to every update, until it is taken back.
+
+    Attributes:
+        at: when it was given.
+        initiator: who gave it, as the device says.
+        remark: what the device adds.
+    """
+
+    at: float
+    initiator: str = ""
+    remark: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Wish:
     """What the user of a device said about one update.
 
@@ -172,7 +190,7 @@ def awaits(rule: ConsentRule, wish: Wish, now: float) -> Unmet | None:
         text = f"its user put the update off, {wish.deferrals} of {rule.deferrals} times"
         # A clock that was set back must not stretch a deferral beyond what the plan allows.
         return Unmet(Reason(DEFERRED, text), min(wish.deferred_until, now + rule.longest_s))
-    return Unmet(Reason("consent", "its user has not agreed yet"))
+    return Unmet(Reason(CONSENT, "its user has not agreed yet"))
 
 
 def _judge(wanted: Requirements, condition: Condition, size_bytes: int, now: float) -> Iterator[Unmet]:

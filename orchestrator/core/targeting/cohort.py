@@ -311,6 +311,19 @@ def all_left_out(
         yield Reason("late", "it was registered after the cohort was fixed")
 
 
+def is_current(device: Device, rel: int, leaves: int, *, moves: bool = False) -> bool:
+    """Say whether a device that was taken in needs a release no more: it has that, or a later one by now.
+
+    Args:
+        device: the device.
+        rel: release counter of the release.
+        leaves: release counter from which the plan takes devices back, 0 if it does not.
+        moves: whether the release brings endpoints.
+    """
+    running = has(device, moves=moves)
+    return running is not None and (running == rel or (not leaves and running > rel))
+
+
 def too_low(device: Device, ways: Ways, *, moves: bool = False) -> Reason | None:
     """Return why a device is too old to jump to the release, None if it is not, or if nobody knows what it has."""
     way, running = ways.get(device.model), has(device, moves=moves)

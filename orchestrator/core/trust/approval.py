@@ -166,7 +166,7 @@ class ApprovalNeededError(ConflictError):
 
 
 def for_start(
-    urgency: Urgency, *, downgrade: bool, audience: int, fleet: int, approve_above: float = 1.0
+    urgency: Urgency, *, downgrade: bool, audience: int, fleet: int, approve_above: float = 1.0, beside: int = 0
 ) -> Need | None:
     """Return why starting a rollout needs approvals, None if it needs none.
 
@@ -176,13 +176,17 @@ def for_start(
         audience: devices that it would take now.
         fleet: registered devices.
         approve_above: largest share of the fleet that needs no approval; 1 for any.
+        beside: devices that other open rollouts of the same release take; what is split counts as one.
     """
     if urgency is Urgency.EMERGENCY:
         return Need(EMERGENCY_APPROVALS, "it is an emergency")
     if downgrade:
         return Need(1, "it brings an older release than an earlier rollout did")
-    if fleet and audience > approve_above * fleet:
-        return Need(1, f"it reaches {audience / fleet:.0%} of the fleet, and {approve_above:.0%} need no approval")
+    reached = min(audience + beside, fleet)
+    if fleet and reached > approve_above * fleet:
+        with_others = "together with the other rollouts of its release " if beside else ""
+        share = f"{reached / fleet:.0%} of the fleet"
+        return Need(1, f"{with_others}it reaches {share}, and {approve_above:.0%} need no approval")
     return None
 
 

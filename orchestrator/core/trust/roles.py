@@ -41,6 +41,7 @@ class Act(StrEnum):
     ENROL = "enrol devices"
     QUARANTINE = "quarantine devices and release them"
     MANAGE = "manage operators"
+    CONNECT = "connect webhooks"
     REKEY = "replace keys"
     BREAK_GLASS = "break the glass"
 
@@ -53,7 +54,9 @@ PERMITTED: dict[Role, frozenset[Act]] = {
         {A.READ, A.IMPORT, A.RELEASE, A.CREATE, A.START, A.RESUME, A.ABORT, A.STOP, A.EDIT, A.QUARANTINE}
     ),
     Role.APPROVER: frozenset({A.READ, A.STOP, A.APPROVE}),
-    Role.ADMIN: frozenset({A.READ, A.STOP, A.APPROVE, A.ENROL, A.QUARANTINE, A.MANAGE, A.REKEY, A.BREAK_GLASS}),
+    Role.ADMIN: frozenset(
+        {A.READ, A.STOP, A.APPROVE, A.ENROL, A.QUARANTINE, A.MANAGE, A.CONNECT, A.REKEY, A.BREAK_GLASS}
+    ),
 }
 """Every act that a role permits."""
 

@@ -18,6 +18,7 @@ from orchestrator.core.rollout import Decision, Offer
 from orchestrator.core.targeting import cohort
 from orchestrator.core.update import IN_FLIGHT
 from orchestrator.engine.offers import holds
+from orchestrator.engine.reports.outcomes import CURRENT
 from orchestrator.engine.rollouts.releases import release_of, ways
 from orchestrator.engine.targeting import unsigned
 from orchestrator.engine.targeting.audience import as_fixed, audience_of
@@ -28,7 +29,10 @@ S = UpdateState
 _SETTLED = frozenset({S.CONFIRMED, S.SUPERSEDED, S.FAILED, S.EXPIRED, S.LOST, S.ROLLED_BACK})
 """States in which nothing is offered by itself any more."""
 
-_QUARANTINED = (S.SUPERSEDED, "quarantined")
+_CLOSED_TEXTS = {
+    "quarantined": "it came into quarantine, which closed its update",
+    CURRENT: "it runs the release, or a later one, without having begun this update, which closed it",
+}
 _KEPT_TEXT = "it was not offered the release: it was held for too long ({code}); it will be once nothing holds it"
 
 
@@ -85,8 +89,8 @@ def sentence(update: Update) -> str:
     """Return where an update stands, as a clause for a person."""
     if update.state is S.UNREACHED and update.code:
         return _KEPT_TEXT.format(code=update.code)
-    if (update.state, update.code) == _QUARANTINED:
-        return "it came into quarantine, which closed its update"
+    if update.state is S.SUPERSEDED and update.code in _CLOSED_TEXTS:
+        return _CLOSED_TEXTS[update.code]
     return _STATE_TEXT[update.state].format(code=update.code or "no reason given")
 
 

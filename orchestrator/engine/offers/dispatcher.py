@@ -21,6 +21,7 @@ import structlog
 
 from orchestrator.core.model import Phase, UpdateState
 from orchestrator.engine.rollouts import effects
+from orchestrator.engine.rollouts.reaction import Reaction
 from orchestrator.errors import UnavailableError
 from orchestrator.ports import Bus, DeliveryKind, DeliveryState, Lane, Parcel, Store, Tx
 from orchestrator.wire import topics
@@ -47,6 +48,10 @@ class Dispatcher:
         sealed: set when deliveries were sealed.
         drained: called when there is room for more sealed deliveries.
         store_stops: stores the stops that wait for that; it raises what `Store.transact` raises.
+        reaction: hears which triggers went out, None for nobody.
+
+    Attributes:
+        published: triggers and recalls that the broker has taken.
     """
 
     def __init__(
@@ -58,6 +63,7 @@ class Dispatcher:
         sealed: asyncio.Event,
         drained: Callable[[], None],
         store_stops: Callable[[], Awaitable[None]] = _none,
+        reaction: Reaction | None = None,
     ) -> None:
         self._store = store
         self._bus = bus
@@ -65,6 +71,7 @@ class Dispatcher:
         self._now = now
         self._drained = drained
         self._store_stops = store_stops
+        self._reaction = reaction or Reaction()
         self._woken = sealed
         self.published = 0
 
@@ -86,6 +93,7 @@ class Dispatcher:
         while self._bus.link:
             await self._store_stops()
             parcels = await self._store.transact(Lane.OPERATOR, partial(self._turn, sent=sent))
+            self._reaction.turned()
             sent = []
             if parcels:
                 sent = await self._publish(parcels)
@@ -134,6 +142,7 @@ class Dispatcher:
         )
         sent = [parcel.id for parcel, result in zip(parcels, results, strict=True) if result is None]
         self.published += len(sent)
+        self._reaction.published({parcel.rollout_id for parcel in parcels if parcel.kind is DeliveryKind.INSTALL})
         refused = [parcel for parcel, result in zip(parcels, results, strict=True) if _is_refusal(result)]
         if refused:
             # The device may hear of it when it says hello; what one message is refused for must not stop the others.

@@ -12,7 +12,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from orchestrator.core.model import Delivery, Device, Update, UpdateState
 from orchestrator.core.rollout import FINISHED
@@ -53,6 +53,7 @@ class Answer:
         retry_after_s: when to ask again, None where the device's own rhythm is right.
         rollouts: rollouts whose tallies changed.
         planned: whether a delivery was planned.
+        idle: whether no clock and no hour, but only a commit can bring the device something.
     """
 
     token: str = ""
@@ -60,6 +61,7 @@ class Answer:
     rollouts: frozenset[int] = frozenset()
     planned: bool = False
     brings: Brings | None = None
+    idle: bool = field(default=False, compare=False)
 
 
 def look(tx: Tx, device: Device, now: float, stopped: Collection[int] = ()) -> Answer | None:
@@ -72,7 +74,9 @@ def look(tx: Tx, device: Device, now: float, stopped: Collection[int] = ()) -> A
         stopped: rollouts whose stop is not stored yet.
     """
     update = _live_update(tx, device)
-    if update is None or _is_stopped(update, stopped):
+    if update is None:
+        return Answer(idle=True)
+    if _is_stopped(update, stopped):
         return Answer()
     if update.state is UpdateState.UNREACHED:
         return None if may_return(tx, update, now) else Answer()
@@ -114,6 +118,11 @@ def give(tx: Tx, device: Device, now: float, stopped: Collection[int] = ()) -> A
 
 def _brings(update: Update, parcel: Parcel) -> Brings:
     return Brings(update, parcel.model, parcel.kind is DeliveryKind.CANCEL)
+
+
+def is_idle(tx: Tx, device: Device) -> bool:
+    """Say whether only a commit can bring a device something: no clock, no hour and no stop."""
+    return _live_update(tx, device) is None
 
 
 def _live_update(tx: Tx, device: Device) -> Update | None:

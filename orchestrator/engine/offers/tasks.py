@@ -4,6 +4,7 @@ Rules:
 - The offer is the one that a trigger would carry; here it gets its artifact, for a client that fetches that by itself.
 - An image that the device does not enforce a signature of is not named to it, whatever was decided before: what
   operators say of a device may have changed since.
+- To a device in quarantine that has not begun, nothing is named either.
 - A device that has begun hears on until it closes; what it may fetch is judged each time.
 """
 
@@ -15,6 +16,7 @@ from orchestrator.core.model import Artifact, Device, Update, UpdateState
 from orchestrator.engine.offers.polling import Brings
 from orchestrator.engine.rollouts.releases import by_model, release_of, signing_rule
 from orchestrator.ports import EXPOSED, DeliveryKind, Tx
+from orchestrator.wire.report import Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,9 @@ def task_of(tx: Tx, device: Device, brings: Brings) -> Task | None:
     if artifact is None or device.model != brings.model:
         return None  # it was offered as what it no longer is
     may_fetch = not brings.recall and signing_rule(tx, brought).left_out(device) is None
-    if not may_fetch and not brings.recall and not brings.update.begun:
+    if not (may_fetch or brings.recall or brings.update.begun):
+        return None
+    if device.quarantine and not (brings.recall or brings.update.begun):
         return None
     return Task(brings.update, artifact, brings.recall, may_fetch)
 
@@ -75,9 +79,16 @@ def shows(tx: Tx, device: Device, version: str) -> tuple[int, Update | None]:
     Returns:
         Release counter of that version, as far as it is known; and the update that this proves, None for none: it
         ran another version before, and said that it installs this one.
+
+    What differs from all that is known has the counter 0, so that it is never taken for the release that ran before.
     """
     rels = {item.rel for item in tx.artifacts() if item.version == version and device.model in item.hardware}
-    known = device.rel if not rels or device.rel in rels else min(rels)
+    if rels:
+        known = device.rel if device.rel in rels else min(rels)
+    elif version == device.version or (not device.version and not _is_brought(tx, device, device.rel)):
+        known = device.rel
+    else:
+        known = _before(tx, device)
     for update in tx.updates_of([device.id], _INSTALLS):
         artifact = artifact_of(tx, device, update)
         if artifact is None or version == device.version or artifact.version != version:
@@ -87,4 +98,22 @@ def shows(tx: Tx, device: Device, version: str) -> tuple[int, Update | None]:
     return known, None
 
 
+def _before(tx: Tx, device: Device) -> int:
+    """Return the release counter of a version that no artifact brings, once another one was known to run.
+
+    If the device took an update while it ran what no artifact brings, it is back there; else nobody knows what it is.
+    """
+    for update in sorted(tx.updates_of([device.id], _BEHIND), key=lambda item: -item.id):
+        taken = [line for line in tx.lines(update.id) if line.kind == Kind.ACCEPTED and line.attempt == update.attempt]
+        if taken:
+            rel = taken[-1].rel or 0
+            return 0 if _is_brought(tx, device, rel) else rel
+    return 0
+
+
+def _is_brought(tx: Tx, device: Device, rel: int) -> bool:
+    return any(item.rel == rel and device.model in item.hardware for item in tx.artifacts())
+
+
 _INSTALLS = (UpdateState.ACCEPTED, UpdateState.DOWNLOADED, UpdateState.INSTALLED)
+_BEHIND = (*_INSTALLS, UpdateState.RUNNING, UpdateState.CONFIRMED)

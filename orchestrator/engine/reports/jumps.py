@@ -3,10 +3,11 @@
 Rules:
 - The clock is compared with one that nobody can set; that they part by more than `JUMP_S` at once is a jump.
 - From then on, and for the grace period of a broken link, no silence is judged and nothing passes.
-- Deadlines, the soak of stages, an outage, and since when devices wait, are moved by the jump, whichever way it went;
-  what was made after it stays. So are the times of registration, so that who comes later does not seem to have come
-  before.
-- In pieces, and nothing is judged before the last of them; what devices say goes on meanwhile.
+- Deadlines, the soak of stages, an outage, the hour of the blast ceiling, and since when devices wait, are moved by the
+  jump, whichever way it went; what was made after it stays. So are the times of registration, so that who comes later
+  does not seem to have come before.
+- In pieces, and nothing is judged before the last of them; what devices say goes on meanwhile. How far it has come is
+  stored with each: whoever starts after a death in between goes on there, before anything else is moved.
 - A jump while the daemon did not run cannot be told from time that passed.
 """
 
@@ -19,14 +20,15 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 
 from orchestrator.core import rollout as machine
 from orchestrator.core.model import DAEMON, Phase, Rollout
+from orchestrator.core.pace import ceiling
 from orchestrator.errors import UnavailableError
-from orchestrator.ports import Jump, Lane, Store, Tx
+from orchestrator.ports import Jump, Lane, Part, Piece, Store, Tx
 
 LOOK_S = 1.0
 JUMP_S = 5.0
@@ -36,14 +38,6 @@ PIECE = 5000
 
 _LIVE = frozenset(Phase) - machine.FINISHED - {Phase.DRAFT}
 _log = structlog.get_logger(__name__)
-
-
-class Piece(Protocol):
-    """A part of what a jump moves."""
-
-    def __call__(self, tx: Tx, jump: Jump, now: float) -> Piece | None:
-        """Move it; returns the next part, None where it was the last one."""
-        ...
 
 
 class Jumps:
@@ -78,7 +72,7 @@ class Jumps:
         if abs(by_s) > JUMP_S:
             self.last = Jump(seen[0], by_s, passed_s)
             self._jumped_at = seen[1]
-            self._waiting.append((self.last, move_rollouts))
+            self._waiting.append((self.last, Piece(Part.ROLLOUTS)))
             _log.warning("clock.jumped", by_s=round(by_s, 1))
         return not self._waiting
 
@@ -88,45 +82,73 @@ class Jumps:
         return self._monotonic() - self._jumped_at
 
     async def run(self, pause: Callable[[float], Any] = asyncio.sleep) -> None:
-        """Look every second, for ever."""
+        """Go on with the jump that an earlier process left unfinished, then look every second, for ever."""
+        asked = False
         while True:
-            await pause(LOOK_S)
             try:
+                if not asked:
+                    await self.resume()
+                    asked = True
                 await self.settle()
             except UnavailableError as error:
                 _log.error("store.unavailable", error=error.message)
+            await pause(LOOK_S)
+
+    async def resume(self) -> None:
+        """Go on where an earlier process died in the midst of a jump; nothing is judged before its end."""
+        found = await self._store.read(lambda tx: tx.unfinished_jump())
+        if found is not None:
+            self._waiting.appendleft(found)
+            self._jumped_at = self._monotonic()
+            _log.warning("clock.jump_resumed", by_s=round(found[0].by_s, 1), part=found[1].part.value)
 
     async def settle(self) -> None:
         """Move what the jumps until now would make pass; a store that is away is asked for the same piece again."""
         self.steady()
         while self._waiting:
             jump, piece = self._waiting[0]
-            following = await self._store.transact(Lane.OPERATOR, partial(piece, jump=jump, now=self._now()))
+            work = partial(move, jump=jump, piece=piece, now=self._now())
+            following = await self._store.transact(Lane.OPERATOR, work)
             if following is None:
                 self._waiting.popleft()
             else:
                 self._waiting[0] = (jump, following)
 
 
-def move_rollouts(tx: Tx, jump: Jump, now: float) -> Piece:
+def move(tx: Tx, jump: Jump, piece: Piece, now: float) -> Piece | None:
+    """Move a piece, and keep where it goes on; returns that, None where it was the last one."""
+    following = _PARTS[piece.part](tx, jump, now, piece.after)
+    tx.keep_jump(jump, following)
+    return following
+
+
+def _move_rollouts(tx: Tx, jump: Jump, now: float, _after: str) -> Piece:
     """Move what is said of rollouts as a whole, and an outage."""
     for rollout in tx.rollouts(_LIVE):
         after = _moved(rollout, jump, now)
         if after != rollout:
             tx.save_rollout(after, None)
     tx.move_outage(jump, now)
+    tx.save_offers(ceiling.moved(tx.offers(), jump.by_s, partial(jump.is_older, now=now)))
     tx.audit(DAEMON, "clock.jumped", "daemon", {"by_s": round(jump.by_s)}, now)
-    return partial(_move_updates, after=0)
+    return Piece(Part.UPDATES)
 
 
-def _move_updates(tx: Tx, jump: Jump, now: float, after: int) -> Piece:
-    last = tx.move_updates(jump, now, after, PIECE)
-    return partial(_move_devices, after="") if last is None else partial(_move_updates, after=last)
+def _move_updates(tx: Tx, jump: Jump, now: float, after: str) -> Piece:
+    last = tx.move_updates(jump, now, int(after or 0), PIECE)
+    return Piece(Part.DEVICES) if last is None else Piece(Part.UPDATES, str(last))
 
 
 def _move_devices(tx: Tx, jump: Jump, now: float, after: str) -> Piece | None:
     last = tx.move_devices(jump, now, after, PIECE)
-    return None if last is None else partial(_move_devices, after=last)
+    return None if last is None else Piece(Part.DEVICES, last)
+
+
+_PARTS: dict[Part, Callable[[Tx, Jump, float, str], Piece | None]] = {
+    Part.ROLLOUTS: _move_rollouts,
+    Part.UPDATES: _move_updates,
+    Part.DEVICES: _move_devices,
+}
 
 
 def _moved(rollout: Rollout, jump: Jump, now: float) -> Rollout:

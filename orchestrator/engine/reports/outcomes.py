@@ -6,25 +6,31 @@ Rules:
 - At once counts what no report of the device could change: a third release, and boots without end.
 - What the device ran before is what it said when it took the update; without that, silence alone is judged.
 - A release that was left again after it was healthy is a relapse, unless another update of ours took the device on.
+- Who has not begun and runs the release needs it no more. That closes the updates of clients that verify no trigger at
+  once, for they begin with us alone; of others a report may be on its way, and their next offer is looked at instead.
 - No boot lies between a device and its new endpoints: while it moves only its reports count, and their absence.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 
 from orchestrator.core import rollout as rollout_machine
 from orchestrator.core import update as machine
 from orchestrator.core.judging import outcome
 from orchestrator.core.judging.outcome import Offered, Seen, Trial, Verdict
-from orchestrator.core.model import Phase, Rollout, Update, UpdateState
+from orchestrator.core.model import OTAD, Phase, Rollout, Update, UpdateState
+from orchestrator.core.targeting import cohort
 from orchestrator.core.update import NEUTRAL, Fact, FactKind
-from orchestrator.ports import Line, Tx
+from orchestrator.ports import QUEUED, DeliveryState, Line, Tx
 from orchestrator.wire.report import Hello, Kind
 
 DRIFTED = "drifted"
 """Code of a device that was healthy on the release and runs another one."""
+
+CURRENT = "current"
+"""Code of an update that was closed because its device runs the release, or a later one, without having begun."""
 
 _TRIAL = Trial()
 _S = UpdateState
@@ -52,7 +58,8 @@ def shown(tx: Tx, hellos: Sequence[Hello], now: float) -> list[tuple[Update, Fac
     """
     latest = {hello.dev: hello for hello in hellos if hello.rel or hello.ver or hello.eps is not None}
     live = {rollout.id: rollout for rollout in tx.rollouts(_LIVE)} if latest else {}
-    found = tx.updates_of(latest, (*_AWAITED, _S.CONFIRMED)) if live else []
+    found = tx.updates_of(latest, (*_AWAITED, _S.CONFIRMED, _S.OFFERED)) if live else []
+    waits: list[Update] = []
     rollout_of = cache(tx.rollout)
     facts: list[tuple[Update, Fact]] = []
     noted: list[Update] = []
@@ -63,7 +70,9 @@ def shown(tx: Tx, hellos: Sequence[Hello], now: float) -> list[tuple[Update, Fac
         runs = said_rel(hello, moves=rollout.moves)
         if runs is None:
             continue
-        if update.state in _AWAITED:
+        if update.state is _S.OFFERED:
+            waits += [update] if update.rollout_id in live and not update.begun and runs >= update.rel else []
+        elif update.state in _AWAITED:
             means = update.code if rollout.moves else _awaited(tx, update, hello, now)
             if isinstance(means, Fact):
                 facts.append((update, means))
@@ -72,7 +81,7 @@ def shown(tx: Tx, hellos: Sequence[Hello], now: float) -> list[tuple[Update, Fac
         elif update.rollout_id in live and runs != update.rel and _left(tx, update, hello, rollout):
             facts.append((update, Fact(FactKind.FAILED, code=DRIFTED)))
     tx.save_updates(noted, ())
-    return facts
+    return facts + [(item, Fact(FactKind.SUPERSEDE, code=CURRENT)) for item in _current(tx, waits, live, now)]
 
 
 def said_rel(hello: Hello, *, moves: bool) -> int | None:
@@ -106,6 +115,19 @@ def _awaited(tx: Tx, update: Update, hello: Hello, now: float) -> Fact | str:
     if kind is None:
         return update.code
     return Fact(kind, code=reason.code, rel=hello.rel, metrics=tuple(hello.metrics.items()))
+
+
+def _current(tx: Tx, updates: Sequence[Update], live: Mapping[int, Rollout], now: float) -> list[Update]:
+    """Return those of the updates whose devices verify no trigger and need the release no more; void what is queued."""
+    devices = {item.id: item for item in tx.devices_named({item.device_id for item in updates}) if item.dialect != OTAD}
+    found: list[Update] = []
+    for item in updates:
+        rollout = live[item.rollout_id]
+        device = devices.get(item.device_id)
+        if device is not None and cohort.is_current(device, item.rel, rollout.plan.leaves, moves=rollout.moves):
+            found.append(item)
+            tx.settle([each.id for each in tx.parcels(item.id) if each.state in QUEUED], DeliveryState.VOID, now)
+    return found
 
 
 def _taken(lines: Sequence[Line], attempt: int) -> Line | None:

@@ -26,6 +26,7 @@ from typing import Any, Protocol
 import structlog
 
 from orchestrator.core.pace.rate import Buckets, Pace
+from orchestrator.core.timing import Timing
 from orchestrator.engine.reports.folding import Recorded
 from orchestrator.engine.reports.outage import Loss
 from orchestrator.engine.reports.recording import Batch, record, record_silence
@@ -88,7 +89,13 @@ class Recorder:
         hearing: whether silence may be judged.
         changed: called with the rollouts whose tallies changed, after the commit.
         planned: called when deliveries were planned.
-        ticks: a clock that never goes back, in seconds, for the pace.
+        ticks: a clock that never goes back, in seconds, for the pace and for how long reports take.
+
+    Attributes:
+        counts: what became of messages.
+        kinds: what devices said and is stored, by kind of report, `hello` and `state`.
+        lags: how long it took from arrival to commit, by edge: `mqtt` and `http`.
+        heard_at: when something was last stored, None before that.
     """
 
     def __init__(
@@ -117,7 +124,10 @@ class Recorder:
         self._full = False
         self._behind = False
         self._log_again_at: dict[str, float] = {}
+        self._in_hand: deque[float] = deque()
         self.counts: Counter[str] = Counter()
+        self.kinds: Counter[str] = Counter()
+        self.lags = {"mqtt": Timing(), "http": Timing()}
         self.heard_at: float | None = None
 
     async def submit(self, saying: Saying) -> None:
@@ -131,7 +141,14 @@ class Recorder:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((saying, future))
         self._posted.set()
+        began = self._ticks()
         await future
+        self.lags["http"].note(self._ticks() - began)
+
+    @property
+    def lag_s(self) -> float:
+        """How long ago the oldest message arrived that is taken from the bus and not stored yet, 0 without one."""
+        return max(self._ticks() - self._in_hand[0], 0.0) if self._in_hand else 0.0
 
     async def listen(self) -> None:
         """Record what the bus brings, for ever.
@@ -145,6 +162,7 @@ class Recorder:
             while True:
                 messages = await self._gather()
                 self._tick = self._ticks()
+                self._in_hand.append(messages[0].tick if messages else self._tick)
                 if self._buckets is not None:
                     self._buckets.forget(self._tick)
                 sayings = [saying for saying in map(self._decode, messages) if saying is not None]
@@ -163,8 +181,12 @@ class Recorder:
         while True:
             messages, stored = await handed.get()
             await stored
+            self._in_hand.popleft()
             self._behind = len(messages) >= self._settings.batch
             self._bus.ack(messages)
+            stored_at, lag = self._ticks(), self.lags["mqtt"]
+            for message in messages:
+                lag.note(stored_at - message.tick)
             self.counts["acknowledged"] += len(messages)
 
     async def serve(self) -> None:
@@ -297,6 +319,9 @@ class Recorder:
         work = partial(record, batch=batch, now=now, enrol=settings.enrol, loss=settings.loss)
         done = await self._store.transact(Lane.REPORTS, work)
         self.counts["reports"] += len(batch.reports)
+        self.kinds.update(report.kind for report in batch.reports)
+        self.kinds["hello"] += len(batch.hellos)
+        self.kinds["state"] += len(batch.states)
         self.heard_at = now
         self._report(done)
 

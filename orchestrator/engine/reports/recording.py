@@ -23,7 +23,7 @@ from orchestrator.core.reason import counted
 from orchestrator.core.trust.audit import names_hash
 from orchestrator.core.update import IN_FLIGHT, Fact, FactKind
 from orchestrator.engine.offers import holds
-from orchestrator.engine.reports import outage, outcomes, situations
+from orchestrator.engine.reports import outage, outcomes, refusals, situations
 from orchestrator.engine.reports.doubt import TOO_SOON, Doubt
 from orchestrator.engine.reports.folding import Recorded, fold
 from orchestrator.engine.reports.outage import STANDARD, Loss
@@ -198,8 +198,14 @@ def _return_late_answers(
         for update in recalled
         if _was_recalled(tx, before[update.id]) or (update.code == NEW_KEYS and _keys_are_newer(tx, update))
     ]
-    running = {item.rollout_id for item in late if _is_running(tx.rollout(item.rollout_id))}
-    fold(tx, [(item, Fact(FactKind.RETURN)) for item in late if item.rollout_id in running], now, done)
+    wanted = [item for item in late if _is_wanted(tx, item)]
+    fold(tx, [(item, Fact(FactKind.RETURN)) for item in wanted], now, done)
+
+
+def _is_wanted(tx: Tx, update: Update) -> bool:
+    """Say whether its rollout runs, and the device did not refuse it for good before it answered its recall."""
+    rollout = tx.rollout(update.rollout_id)
+    return rollout is not None and _is_running(rollout) and not refusals.is_final(tx, rollout, update)
 
 
 def _was_recalled(tx: Tx, update: Update) -> bool:

@@ -22,6 +22,7 @@ import structlog
 
 from orchestrator.core import rollout as machine
 from orchestrator.core.judging import evidence
+from orchestrator.core.judging.judgement import ASKS
 from orchestrator.core.model import DAEMON, Phase, Rollout
 from orchestrator.core.pace.ceiling import HELD, STANDARD, Ceiling
 from orchestrator.core.pace.hold import overrides
@@ -32,6 +33,7 @@ from orchestrator.core.trust.approval import ApprovalNeededError, Proposal
 from orchestrator.engine import named
 from orchestrator.engine.offers import allowance
 from orchestrator.engine.rollouts import effects
+from orchestrator.engine.rollouts.reaction import Reaction
 from orchestrator.engine.rollouts.releases import release_of
 from orchestrator.engine.rollouts.stops import STOPS, Stop, Stops
 from orchestrator.engine.targeting.audience import audience_of, waiting
@@ -63,6 +65,10 @@ class Conductor:
         hearing: whether silence may be judged.
         planned: called when deliveries were planned.
         limits: the blast ceiling over all rollouts.
+
+    Attributes:
+        stops: what waits for the store.
+        reaction: how fast rollouts were halted.
     """
 
     def __init__(
@@ -84,6 +90,7 @@ class Conductor:
         self._woken = asyncio.Event()
         self._works: dict[int, _Work] = {}
         self.stops = Stops(self._store_stop)
+        self.reaction = Reaction()
 
     @property
     def limits(self) -> Ceiling:
@@ -93,6 +100,7 @@ class Conductor:
     def changed(self, rollout_ids: set[int]) -> None:
         """Note that the tallies of these rollouts changed."""
         self._dirty |= rollout_ids
+        self.reaction.changed(rollout_ids)
         self._woken.set()
 
     async def command(
@@ -215,11 +223,13 @@ class Conductor:
 
     async def _step(self, rollout_id: int) -> tuple[Decision, bool]:
         """Take one step; says also whether another one could move the rollout."""
-        hearing = self._hearing()
+        hearing, since = self._hearing(), self.reaction.looking(rollout_id)
         step = partial(take_step, rollout_id=rollout_id, now=self._now(), hearing=hearing, limits=self._limits)
         before, decision, moved = await self._store.transact(Lane.OPERATOR, step)
         if _is_event(before, decision.rollout):
             self._announce(decision)
+        if decision.rollout.phase is Phase.HALTED is not before.phase:
+            self.reaction.halted(rollout_id, since)
         if decision.wake_at is not None:
             self._wake_at[rollout_id] = decision.wake_at
         else:
@@ -381,8 +391,12 @@ def take_step(tx: Tx, rollout_id: int, now: float, hearing: bool, limits: Ceilin
     decision = allowance.decide(tx, found, tx.fold(rollout_id), now, limits, hearing=hearing)
     if decision.reason.code == HELD:
         allowance.book(tx, 0, now)  # so that a clock that was set back does not make it wait for what never comes
-    decision = replace(decision, effects=tuple(_piece_of(effect) for effect in decision.effects))
+    if decision.effects:
+        decision = replace(decision, effects=tuple(_piece_of(effect) for effect in decision.effects))
     moved = _save(tx, found, decision, now, limits)
+    if decision.reason.code == ASKS and tx.tell(f"gate {found.id}", f"stage {found.stage} epoch {found.epoch}"):
+        said = {"stage": found.stage, "reason": decision.reason.text}
+        tx.audit(DAEMON, "rollout.asks", found.plan.name, said, now)
     return found, decision, moved
 
 
@@ -392,6 +406,8 @@ def _save(tx: Tx, before: Rollout, decision: Decision, now: float, limits: Ceili
     if _is_event(before, after):
         event = Event(now, after.phase, decision.reason.code, decision.reason.text, after.actor, after.stage)
         said = {"from": before.phase, "to": after.phase, "stage": after.stage, "code": event.code, "reason": event.text}
+        if after.stage != before.stage:
+            said["passed"] = before.stage
         begins = before.phase is Phase.DRAFT and after.phase is Phase.PREPARING
         tx.audit(after.actor, "rollout.moved", after.plan.name, said | (after.plan.mends if begins else {}), now)
     if after != before:

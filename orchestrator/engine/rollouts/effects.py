@@ -5,6 +5,7 @@ Rules:
 - Every offer passes the blast ceiling here once more, whoever asks for it, and is counted against it.
 - A withdrawn device was never exposed and is pending again; a device whose trigger was claimed for
   sending keeps its slot and gets a recall instead.
+- Who was recalled is pending again when its rollout goes on, unless it had refused for good.
 - A halt recalls whoever may still follow a trigger, also devices whose answer nobody waits for any more.
 """
 
@@ -15,13 +16,15 @@ from collections.abc import Iterable, Sequence
 from orchestrator.core import rollout as machine
 from orchestrator.core import update as update_machine
 from orchestrator.core.judging import judgement
-from orchestrator.core.model import Delivery, Phase, Rollout, Update, UpdateState
+from orchestrator.core.model import OTAD, Delivery, Phase, Rollout, Update, UpdateState
 from orchestrator.core.pace.ceiling import Ceiling
+from orchestrator.core.targeting import cohort
 from orchestrator.core.targeting.cohort import Member
 from orchestrator.core.update import IN_FLIGHT, REFUSALS, RETRIABLE, Fact, FactKind
 from orchestrator.engine.offers import allowance, holds
+from orchestrator.engine.reports import refusals
 from orchestrator.engine.reports.folding import Recorded, fold
-from orchestrator.engine.rollouts import quarantine
+from orchestrator.engine.reports.outcomes import CURRENT
 from orchestrator.ports import EXPOSED, QUEUED, DeliveryKind, DeliveryState, Parcel, Tx
 
 _RECALLABLE = (UpdateState.OFFERED, UpdateState.ACCEPTED, UpdateState.DOWNLOADED)
@@ -62,7 +65,8 @@ def carry_out(tx: Tx, rollout: Rollout, effect: machine.Effect, now: float, limi
             fold(tx, [(item, Fact(FactKind.AGAIN)) for item in failed], now, Recorded())
         case machine.Return():
             recalled = tx.updates_in(rollout.id, (UpdateState.RECALLED,))
-            fold(tx, [(item, Fact(FactKind.RETURN)) for item in recalled], now, Recorded())
+            back = [item for item in recalled if not refusals.is_final(tx, rollout, item)]
+            fold(tx, [(item, Fact(FactKind.RETURN)) for item in back], now, Recorded())
         case _:
             raise AssertionError(f"{effect} is not carried out in one transaction")
     return True
@@ -77,7 +81,7 @@ def offer(tx: Tx, rollout: Rollout, count: int, now: float, limits: Ceiling) -> 
     most = allowance.most(tx, rollout, limits, now)
     pending, looked = holds.free(tx, rollout, min(count, most), now)
     taken = _supersede(tx, rollout, pending, now)
-    taken |= quarantine.close(tx, [item for item in pending if item.id not in taken], now)
+    taken |= _close(tx, rollout, [item for item in pending if item.id not in taken], now)
     chosen = [item for item in pending if item.id not in taken]
     offered = fold(tx, [(item, Fact(FactKind.OFFER)) for item in chosen], now, Recorded())
     allowance.book(tx, len(chosen), now)
@@ -158,12 +162,37 @@ def _supersede(tx: Tx, rollout: Rollout, updates: Sequence[Update], now: float) 
     older = [item for item in live if item.rollout_id < rollout.id and item.state in _NOT_BEGUN]
     taken = [item for item in updates if item.device_id in owned]
     fold(tx, [(item, Fact(FactKind.SUPERSEDE)) for item in (*older, *taken)], now, Recorded())
-    # Who waits for its next attempt had a trigger of the one before; it may still wait at the broker.
-    again = [item for item in older if item.state is UpdateState.PENDING and item.attempt > 1]
-    may_follow = [*again, *(item for item in older if item.state in _MAY_FOLLOW)]
+    # Who is pending again had a trigger, of this attempt or of the one before; it may still wait at the broker.
+    pending = {item.id for item in older if item.state is UpdateState.PENDING}
+    again = tx.were_exposed(pending) if pending else frozenset[int]()
+    may_follow = [item for item in older if item.id in again or item.state in _MAY_FOLLOW]
     exposed = [item for item in may_follow if _recall_needed(tx, item, now)]
     tx.plan(DeliveryKind.CANCEL, _as_sent(tx, exposed), rollout.version, now, push=True)
     return {item.id for item in taken}
+
+
+def _close(tx: Tx, rollout: Rollout, updates: Sequence[Update], now: float) -> set[int]:
+    """Close the updates of devices that are in quarantine by now, or that run the release already.
+
+    Who may have had a trigger is not closed for what it runs: what it has still to say counts. Clients that verify none
+    begin with us alone, and have begun nothing.
+
+    Returns:
+        Those that were closed.
+    """
+    devices = {item.id: item for item in tx.devices_named([item.device_id for item in updates])}
+    codes: dict[int, str] = {}
+    for update in updates:
+        device = devices.get(update.device_id)
+        if device is not None and device.quarantine:
+            codes[update.id] = "quarantined"
+        elif device is not None and cohort.is_current(device, update.rel, rollout.plan.leaves, moves=rollout.moves):
+            codes[update.id] = CURRENT
+    verify = {item.id for item in updates if item.id in codes and devices[item.device_id].dialect == OTAD}
+    exposed = tx.were_exposed(verify) if verify else frozenset[int]()
+    closed = [item for item in updates if item.id in codes and not (codes[item.id] == CURRENT and item.id in exposed)]
+    fold(tx, [(item, Fact(FactKind.SUPERSEDE, code=codes[item.id])) for item in closed], now, Recorded())
+    return {item.id for item in closed}
 
 
 def _brings_alike(tx: Tx, rollout: Rollout, rollout_id: int) -> bool:

@@ -3,7 +3,8 @@
 Rules:
 - A device that failed finally in its last rollouts, one after the other, is left out until a person lets it back. One
   failure never does that: a bad release must not keep its victims from the release that mends it.
-- What it has not begun is closed, so that nothing waits for it; what it has begun goes on.
+- What waits for an offer is closed, so that nothing waits for it; what it has begun goes on. What it was offered and
+  did not begin is named to no client that verifies no trigger, and ends by its time.
 - Every entry and every release is in the audit log, with who and why.
 """
 
@@ -78,18 +79,6 @@ def leave(tx: Tx, device_ids: Sequence[str], reason: str, now: float, *, actor: 
         said = {"count": len(held), "sha256": names_hash(held), "reason": reason}
         tx.audit(actor, "devices.released", _named(held), said, now)
     return len(held)
-
-
-def close(tx: Tx, updates: Sequence[Update], now: float) -> set[int]:
-    """Close the updates of devices in quarantine that wait for an offer again, having had one when they came into it.
-
-    Returns:
-        Those that were closed.
-    """
-    left_out = {item.id for item in tx.devices_named([item.device_id for item in updates]) if item.quarantine}
-    closed = [item for item in updates if item.device_id in left_out]
-    fold(tx, [(item, Fact(FactKind.SUPERSEDE, code="quarantined")) for item in closed], now, Recorded())
-    return {item.id for item in closed}
 
 
 def _registered(tx: Tx, device_ids: Iterable[str]) -> list[Device]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.core import rollout as machine
-from orchestrator.core.judging import evidence
+from orchestrator.core.judging import diversity, evidence
 from orchestrator.core.model import Device, Plan, Reason, Rollout
 from orchestrator.core.targeting import cohort
 from orchestrator.core.targeting.cohort import Cut, Member, Queue
@@ -43,6 +43,7 @@ class Preview:
         left_out: how many devices are left out, by reason.
         wanted: devices that the plan means each stage to take.
         late: devices of the cohort that wait for the last stage.
+        strata: over how many strata the evidence is split.
         unknown: devices of the cohort of which nobody knows what they run.
         fleet: devices that are registered.
         exact: whether the order is that of the rollout, and not only an example.
@@ -53,6 +54,7 @@ class Preview:
     wanted: Sequence[int]
     left_out: Counter[Reason]
     late: int
+    strata: int
     unknown: int
     fleet: int
     exact: bool
@@ -80,11 +82,23 @@ class Preview:
             "late": self.late,
             "unknown": self.unknown,
             "stages": stages,
+            "warnings": self._warnings(),
             "left_out": [
                 {"code": reason.code, "text": reason.text, "devices": count}
                 for reason, count in self.left_out.most_common()
             ],
         }
+
+    def _warnings(self) -> list[Line]:
+        """Return which stages must ask a person however healthy their devices are; later ones have more of them."""
+        found: list[Line] = []
+        taken: Counter[str] = Counter()
+        for index, cut in enumerate(self.cuts):
+            taken.update(cut.strata)
+            text = diversity.too_few(self.audience.plan, self.strata, taken)
+            if text and cut.count:
+                found.append({"stage": index, "code": "strata", "text": text})
+        return found
 
 
 async def of_plan(store: Store, plan: Plan, now: float) -> Preview:
@@ -142,11 +156,12 @@ async def _draw(store: Store, audience: Audience, exact: bool) -> Preview:
         left_out.update(_told(reason) for _, reason in chunk if reason is not None)
     if plan.stratify and len(queue.strata()) > cohort.MAX_STRATA:
         raise RequestError(machine.too_many_strata(plan), code="too_many_strata")
+    strata = cohort.most_strata(plan, audience.hardware, len(queue.strata()))
     drawn = await asyncio.to_thread(_cuts, plan, queue)
     if queue.left():
         left_out[NO_STAGE] += queue.left()
     wanted, cuts = [size for size, _ in drawn], [cut for _, cut in drawn]
-    return Preview(audience, cuts, wanted, left_out, late, unknown, fleet, exact)
+    return Preview(audience, cuts, wanted, left_out, late, strata, unknown, fleet, exact)
 
 
 def _ranked(audience: Audience, devices: Sequence[Device]) -> Iterator[Member]:

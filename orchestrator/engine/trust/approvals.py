@@ -5,6 +5,8 @@ Rules:
 - An act that must wait writes its proposal and returns it; the caller raises once that is on disk.
 - Whatever makes a rollout count its cohort is a start, also a resume: what was approved is what it may reach.
 - Approvals are asked for once two persons may give them, or always (`Rules.always`).
+- Rollouts of one image count together, whatever their releases are called: a large one that is split into small ones
+  needs what it would need whole.
 - An emergency is started with its warrant or not at all; no approval and no broken glass replaces it.
 - Breaking the glass needs an admin at the admin socket, and leaves a review that another person has to close. Proposals
   of the same act are void then.
@@ -13,14 +15,15 @@ Rules:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 
 from orchestrator.core.model import Phase, Release, Rollout, Urgency
-from orchestrator.core.rollout import Command, Decision
+from orchestrator.core.rollout import FINISHED, Command, Decision
 from orchestrator.core.trust import approval
 from orchestrator.core.trust.approval import ENOUGH_PERSONS, Matter, Need, Proposal, State, Vote
 from orchestrator.core.trust.roles import Act, Caller, may
+from orchestrator.core.update import RESOLVED
 from orchestrator.engine.rollouts.conductor import Conductor
 from orchestrator.engine.rollouts.releases import artifacts_of, release_of
 from orchestrator.engine.trust import warrants
@@ -29,6 +32,7 @@ from orchestrator.errors import ConflictError, ForbiddenError, NotFoundError
 from orchestrator.ports import Review, Store, Tx
 from orchestrator.verifier import BEAT
 
+_BEGUN = frozenset(Phase) - {Phase.DRAFT}
 HURRIES = frozenset({Command.ADVANCE, Command.SKIP})
 """Commands that let a stage pass without its evidence."""
 
@@ -184,8 +188,20 @@ async def command(
     name: str,
     what: Command,
     wish: Wish,
+    unmoved: Callable[[Tx, Rollout], None] | None = None,
 ) -> Decision:
     """Carry out what a person wants of a rollout, if it needs no approval or has what it needs.
+
+    Args:
+        conductor: moves rollouts.
+        store: where they are.
+        keyring: which keys devices hold.
+        rules: when approvals are asked for.
+        now: the clock.
+        name: name of the rollout.
+        what: the command.
+        wish: who wants it, and why.
+        unmoved: raises in the same transaction if the rollout is not as that person saw it; None asks nothing.
 
     Raises:
         ApprovalNeededError: others must approve it first.
@@ -200,6 +216,8 @@ async def command(
         audience = await conductor.audience(name)
 
     def gate(tx: Tx, rollout: Rollout) -> Proposal | None:
+        if unmoved is not None:
+            unmoved(tx, rollout)
         if _begins(rollout, what) and rollout.plan.urgency is Urgency.EMERGENCY:
             warrants.require_for_start(tx, rollout, keyring.keyset, audience, now())
         if _begins(rollout, what) and rollout.moves and (faults := keyring.faults(BEAT)):
@@ -228,12 +246,16 @@ def wanted(tx: Tx, rollout: Rollout, what: Command, audience: int | None, rules:
     if what in HURRIES:
         needs.append(approval.for_hurry(rollout.stage))
     if _begins(rollout, what):
-        older = _is_older(tx, rollout, release)
-        needs += [
+        needs.append(
             approval.for_start(
-                rollout.plan.urgency, downgrade=older, audience=reached, fleet=fleet, approve_above=rules.approve_above
+                rollout.plan.urgency,
+                downgrade=_is_older(tx, release),
+                audience=reached,
+                fleet=fleet,
+                approve_above=rules.approve_above,
+                beside=_reached_beside(tx, rollout, fleet),
             )
-        ]
+        )
     need = max((item for item in needs if item), key=lambda item: item.approvals, default=None)
     if need is None:
         return None
@@ -282,16 +304,33 @@ def _note(tx: Tx, actor: str, proposal: Proposal, now: float) -> None:
     tx.audit(actor, f"approval.{proposal.state}", f"{proposal.matter} {proposal.object}", said, now)
 
 
-def _is_older(tx: Tx, rollout: Rollout, release: Release) -> bool:
-    """Say whether another rollout brought a newer release to a component and hardware of this one."""
-    ours = _places(tx, release)
-    for other in tx.rollouts():
-        if other.id != rollout.id and other.phase is not Phase.DRAFT:
-            brought = tx.release(other.plan.release)
-            if brought is not None and brought.rel > release.rel and ours & _places(tx, brought):
-                return True
-    return False
+def _reached_beside(tx: Tx, rollout: Rollout, fleet: int) -> int:
+    """Return how many devices other rollouts of the same image take or took; one that is not counted takes all.
+
+    A finished one counts by the devices that installed or failed, so that no series of small ones reaches the fleet.
+    """
+    release = release_of(tx, rollout)
+    alike = [item.name for item in _beside(tx, release) if item.rel == release.rel]
+    beside = [item for item in tx.rollouts(_BEGUN - FINISHED, releases=alike) if item.id != rollout.id]
+    return sum(_reach(item, fleet) for item in beside) + tx.took(alike, FINISHED, RESOLVED)
 
 
-def _places(tx: Tx, release: Release) -> set[tuple[str, str]]:
-    return {(item.component, model) for item in artifacts_of(tx, release) for model in item.hardware}
+def _reach(rollout: Rollout, fleet: int) -> int:
+    return fleet if rollout.plan.open_cohort or rollout.cohort_size is None else rollout.cohort_size
+
+
+def _is_older(tx: Tx, release: Release) -> bool:
+    """Say whether a rollout brought a newer release to a component and hardware of this one."""
+    newer = [item.name for item in _beside(tx, release) if item.rel > release.rel]
+    return tx.count_rollouts(newer, _BEGUN) > 0
+
+
+def _beside(tx: Tx, release: Release) -> list[Release]:
+    """Return the releases that bring something to a component and hardware of this one, itself included."""
+    places = {item.sha256: {(item.component, model) for model in item.hardware} for item in tx.artifacts()}
+    ours = _places(places, release)
+    return [item for item in tx.releases() if ours & _places(places, item)]
+
+
+def _places(places: Mapping[str, set[tuple[str, str]]], release: Release) -> set[tuple[str, str]]:
+    return set().union(*(places[sha256] for sha256 in release.artifacts))

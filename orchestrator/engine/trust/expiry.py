@@ -15,8 +15,8 @@ from typing import Any
 import structlog
 
 from orchestrator.core.trust import expiry as rules
-from orchestrator.core.trust.expiry import Expiry, Warned
-from orchestrator.errors import OrchestratorError
+from orchestrator.core.trust.expiry import Expiry, Notice, Warned
+from orchestrator.errors import OrchestratorError, UnavailableError
 
 Source = Callable[[], Sequence[Expiry]]
 """Says what expires when; may block, and may raise an `OrchestratorError`."""
@@ -30,11 +30,18 @@ class ExpiryWatch:
     Args:
         sources: who is asked, by a name for the case that it cannot answer.
         now: the clock.
+        note: keeps what was told, for others.
     """
 
-    def __init__(self, sources: Mapping[str, Source], now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        sources: Mapping[str, Source],
+        now: Callable[[], float],
+        note: Callable[[Notice], Awaitable[None]] | None = None,
+    ) -> None:
         self._sources = sources
         self._now = now
+        self._note = note
         self._found: dict[str, Sequence[Expiry]] = {}
         self._faults: dict[str, str] = {}
         self._told: dict[str, Warned] = {}
@@ -49,12 +56,12 @@ class ExpiryWatch:
         """Ask every source, and log what has to be told."""
         for name in self._sources:
             await self._ask(name)
-        self._tell()
+        await self._tell()
 
     async def look_at(self, name: str) -> None:
         """Ask one source, because what it says has changed."""
         await self._ask(name)
-        self._tell()
+        await self._tell()
 
     async def _ask(self, name: str) -> None:
         try:
@@ -64,7 +71,7 @@ class ExpiryWatch:
         else:
             self._faults.pop(name, None)
 
-    def _tell(self) -> None:
+    async def _tell(self) -> None:
         now = self._now()
         notices, self._told = rules.judge(self.found, self._told, now)
         for notice in notices:
@@ -72,6 +79,16 @@ class ExpiryWatch:
             days = round((notice.expiry.expires_at - now) / rules.DAY_S, 1)
             event = "expiry.expired" if notice.threshold == 0 else "expiry.near"
             level(event, what=notice.expiry.name, expires_at=notice.expiry.expires_at, days_left=days)
+            if self._note is not None:
+                await self._keep(notice)
+
+    async def _keep(self, notice: Notice) -> None:
+        assert self._note is not None, "whoever calls has looked"
+        try:
+            await self._note(notice)
+        except UnavailableError as error:
+            _log.error("store.unavailable", error=error.message)
+            self._told.pop(notice.expiry.name, None)  # it is told again at the next look
 
     @property
     def found(self) -> list[Expiry]:

@@ -156,7 +156,16 @@ def recognise(tx: Tx, text: str, now: float) -> tuple[Operator, Token] | None:
     kept = tx.token(token_id)
     if kept is None or not hmac.compare_digest(kept.hash, token_hash(text)):
         return None
-    if kept.revoked_at is not None or now >= kept.expires_at:
+    return standing(tx, token_id, now)
+
+
+def standing(tx: Tx, token_id: str, now: float) -> tuple[Operator, Token] | None:
+    """Return the account that a token with this public part opens now, None if it opens none.
+
+    Only for who has shown the whole token before: the public part proves nothing.
+    """
+    kept = tx.token(token_id)
+    if kept is None or kept.revoked_at is not None or now >= kept.expires_at:
         return None
     operator = tx.operator(kept.operator)
     return None if operator is None else (operator, kept)

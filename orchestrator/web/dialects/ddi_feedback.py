@@ -15,9 +15,10 @@ from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
-from orchestrator.core.model import Update, UpdateState
+from orchestrator.core.model import Artifact, Device, Update, UpdateState
 from orchestrator.core.update import IN_FLIGHT
 from orchestrator.errors import PayloadError
+from orchestrator.web.dialects.ddi_clients import Client
 from orchestrator.wire.report import Kind, Report
 
 LATER_BOOT = "ddi-later"
@@ -38,11 +39,11 @@ _NUMBERS = {
     Kind.REFUSED: 9,
     Kind.PROGRESS: 10,
 }
+_RUNS_IT = (UpdateState.INSTALLED, UpdateState.RUNNING)
+_AFTER_INSTALL = (*_RUNS_IT, UpdateState.LOST)
 _MAX_TEXT = 512
+_MAX_INITIATOR = 64
 _BLANK = re.compile(r"[\x00-\x20\x7f]+")
-_SWUPDATE = ("libcurl-agent/", "swupdate")
-_INSTALLED = "All Chunks Installed."
-"""With this SWUpdate says that it is about to reboot."""
 
 
 class Execution(StrEnum):
@@ -129,20 +130,25 @@ def decode_feedback(body: bytes) -> Feedback:
     return Feedback(status.execution, status.result.finished, _percent(status.result.progress), _line(text))
 
 
-def closes_late(user_agent: str) -> bool:
-    """Say whether a client closes an action only after the reboot, when it knows what came of it."""
-    return user_agent.lower().startswith(_SWUPDATE)
+def of_deployment(said: Feedback, update: Update, client: Client, *, proven: bool) -> Meaning | None:
+    """Return what a feedback on a deployment means, None if nothing that is not known, or counts no more.
 
-
-def of_deployment(said: Feedback, update: Update, user_agent: str) -> Meaning | None:
-    """Return what a feedback on a deployment means, None if nothing that is not known."""
+    Args:
+        said: the feedback.
+        update: the update as it stands.
+        client: who says it.
+        proven: whether success after the reboot is believed (`may_be_healthy`).
+    """
+    if update.state is UpdateState.CONFIRMED:
+        return None
     match said.execution:
-        case Execution.CLOSED if said.finished is Finished.FAILURE:
-            back = update.state in (UpdateState.INSTALLED, UpdateState.RUNNING)
-            return Meaning(Kind.ROLLED_BACK if back else Kind.FAILED, "install_failed", closed=True)
+        case Execution.CLOSED if not update.begun and (client.closes_late or said.finished is not Finished.FAILURE):
+            return None  # SWUpdate that is always started with `-c 2` or `-c 3` says so of whatever it finds offered
         case Execution.CLOSED if not update.begun:
-            return None  # SWUpdate that is always started with `-c 2` says so of whatever it finds offered
-        case Execution.CLOSED if closes_late(user_agent):
+            return Meaning(Kind.REFUSED, "install_failed", closed=True)
+        case Execution.CLOSED if said.finished is Finished.FAILURE:
+            return Meaning(Kind.ROLLED_BACK if update.state in _RUNS_IT else Kind.FAILED, "install_failed", closed=True)
+        case Execution.CLOSED if client.closes_late and proven:
             return Meaning(Kind.CONFIRMED, closed=True)
         case Execution.CLOSED:
             return Meaning(Kind.INSTALLED, closed=True)
@@ -154,11 +160,30 @@ def of_deployment(said: Feedback, update: Update, user_agent: str) -> Meaning | 
             return Meaning(Kind.DOWNLOADED)
         case Execution.REJECTED:
             return None
-    if closes_late(user_agent) and _INSTALLED in said.text:
+    if client.installed and client.installed in said.text:
         return Meaning(Kind.INSTALLED)
     if said.percent is not None and said.percent > update.progress:
         return Meaning(Kind.PROGRESS)
     return None if update.begun and update.state in IN_FLIGHT else Meaning(Kind.ACCEPTED)
+
+
+def may_be_healthy(update: Update, artifact: Artifact, device: Device, was_known: bool) -> bool:
+    """Say whether the version that a device says leaves room for its word that it is healthy on a release.
+
+    Args:
+        update: the update as it stands.
+        artifact: what it brings.
+        device: as it was known before that word.
+        was_known: whether it was known what the device ran when it took the update.
+
+    It does if the device said the version of the release since it took that, or if it said that it has installed it and
+    no version since.
+    """
+    after_install = update.state in _AFTER_INSTALL
+    if device.version == artifact.version:
+        return after_install or device.rel == update.rel
+    said_since = bool(update.code) or (device.version != "" and not was_known)
+    return after_install and not said_since
 
 
 def of_cancellation(said: Feedback) -> Meaning | None:
@@ -241,6 +266,57 @@ def installed_in(body: bytes) -> str:
         raise PayloadError(f"not what is installed: {error}", code="malformed") from None
 
 
+def decode_confirmation(body: bytes) -> bool:
+    """Return whether the user of a device agrees.
+
+    Raises:
+        PayloadError: it does not say.
+    """
+    try:
+        return _CONFIRMATION.decode(body.decode("utf-8", "replace")).confirmation is _Word.CONFIRMED
+    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError) as error:
+        raise PayloadError(f"not an answer of a user: {error}", code="malformed") from None
+
+
+def decode_standing(body: bytes) -> Said:
+    """Return who agrees to every update, and the remark; a body is not needed.
+
+    Raises:
+        PayloadError: there is one, and it is something else.
+    """
+    try:
+        said = _STANDING.decode(body.decode("utf-8", "replace") or "{}")
+    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError) as error:
+        raise PayloadError(f"not an agreement: {error}", code="malformed") from None
+    return Said(_line(said.initiator or "")[:_MAX_INITIATOR], _line(said.remark or ""))
+
+
+class Said(NamedTuple):
+    """Who agrees to every update.
+
+    Attributes:
+        initiator: who, at most 64 characters on one line.
+        remark: what the device adds, at most 512.
+    """
+
+    initiator: str
+    remark: str
+
+
+class _Word(StrEnum):
+    CONFIRMED = "confirmed"
+    DENIED = "denied"
+
+
+class _Confirmation(msgspec.Struct, frozen=True):
+    confirmation: _Word
+
+
+class _Standing(msgspec.Struct, frozen=True):
+    initiator: str | None = None
+    remark: str | None = None
+
+
 class _Attributes(msgspec.Struct, frozen=True):
     data: dict[str, Any]
     mode: Any = None
@@ -252,6 +328,8 @@ class _Has(msgspec.Struct, frozen=True):
 
 _ATTRIBUTES = msgspec.json.Decoder(_Attributes)
 _HAS = msgspec.json.Decoder(_Has)
+_CONFIRMATION = msgspec.json.Decoder(_Confirmation)
+_STANDING = msgspec.json.Decoder(_Standing)
 
 
 def _line(text: str) -> str:

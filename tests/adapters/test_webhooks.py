@@ -1,0 +1,113 @@
+"""Events over real HTTP, and all places that they are not sent to."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from typing import Any
+
+import pytest
+
+from orchestrator.adapters.webhooks import HttpPoster
+from orchestrator.errors import OrchestratorError, RequestError, UnavailableError
+from tests.support.receiver import receiver
+
+LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
+HEADERS = {"content-type": "application/json", "webhook-id": "evt_1"}
+
+
+async def test_an_event_arrives_as_it_is() -> None:
+    async with receiver() as there:
+        assert await HttpPoster(LOOPBACK).post(f"{there.url}?key=1", b'{"a":1}', HEADERS) == 204
+    (got,) = there.got
+    assert (got.path, got.body) == ("/ota?key=1", b'{"a":1}')
+    assert got.headers["host"] == f"127.0.0.1:{there.port}"
+    assert got.headers["webhook-id"] == "evt_1"
+
+
+@pytest.mark.parametrize("status", [200, 301, 307, 410, 500])
+async def test_the_status_is_what_is_answered_and_nothing_is_followed(status: int) -> None:
+    async with receiver() as there:
+        there.status, there.extra = status, f"Location: {there.url}/else\r\n"
+        assert await HttpPoster(LOOPBACK).post(there.url, b"{}", HEADERS) == status
+    assert len(there.got) == 1
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://127.0.0.1/",
+        "https://10.0.0.1/",
+        "https://[::1]/",
+        "https://[fd00::1]/",
+        "https://169.254.169.254/latest",
+        "https://[::ffff:10.0.0.1]/",
+        "https://metadata.google.internal/",
+        "https://0x7f000001/",
+        "https://2130706433/",
+        "https://127.1/",
+    ],
+)
+async def test_private_places_are_not_sent_to(url: str) -> None:
+    with pytest.raises(RequestError):
+        await HttpPoster(()).post(url, b"{}", HEADERS)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "10.1.2.3", "169.254.169.254", "::1", "::ffff:10.0.0.1"])
+async def test_a_name_that_leads_into_a_private_network_is_refused(
+    monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    name_is(monkeypatch, address)
+    with pytest.raises(RequestError, match=r"no public address, and none in webhooks\.networks"):
+        await HttpPoster(()).post("https://hooks.example.net/", b"{}", HEADERS)
+
+
+async def test_the_address_that_was_judged_is_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_up = name_is(monkeypatch, "127.0.0.1")
+    async with receiver() as there:
+        assert await HttpPoster(LOOPBACK).post(f"http://hooks.example.net:{there.port}/", b"{}", HEADERS) == 204
+    assert looked_up == ["hooks.example.net"]
+    assert there.got[0].headers["host"] == f"hooks.example.net:{there.port}"
+
+
+async def test_what_is_not_encrypted_stays_in_listed_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    name_is(monkeypatch, "8.8.8.8")
+    with pytest.raises(RequestError, match="only https://"):
+        await HttpPoster(LOOPBACK).post("http://hooks.example.net/", b"{}", HEADERS)
+
+
+async def test_nobody_there_is_an_error_and_no_proxy_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    async with receiver() as proxy:
+        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.port}")
+        with pytest.raises(UnavailableError, match="no answer") as caught:
+            await HttpPoster(LOOPBACK).post(f"http://127.0.0.1:{port}/secret-path", b"{}", HEADERS)
+    assert proxy.got == []
+    assert "secret-path" not in str(caught.value)
+
+
+async def test_a_name_without_an_address_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    name_is(monkeypatch, None)
+    with pytest.raises(OrchestratorError, match="has no address"):
+        await HttpPoster(()).post("https://hooks.example.net/", b"{}", HEADERS)
+
+
+def name_is(monkeypatch: pytest.MonkeyPatch, address: str | None) -> list[str]:
+    """Let every name have this address, or none; returns the names that are looked up."""
+    loop = asyncio.get_running_loop()
+    names: list[str] = []
+    real = loop.getaddrinfo
+
+    async def found(host: Any, port: Any, **options: Any) -> Any:
+        if str(host).replace(".", "").isdigit():
+            return await real(host, port, **options)
+        names.append(host)
+        if address is None:
+            raise socket.gaierror("there is no such name")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0))]
+
+    monkeypatch.setattr(loop, "getaddrinfo", found)
+    return names

@@ -1,0 +1,231 @@
+"""What may be done on the page of a rollout: once, by who may, with a reason, and approved where that is needed."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from orchestrator.core.model import UpdateState
+from orchestrator.core.trust.roles import Role
+from orchestrator.web.pages import rollout as page_module
+from tests.support.pages import serving
+from tests.web.pages.visits import Visit, signed_in, visit
+from tests.web.site import PLAN, Site, site
+
+STAGED = PLAN | {"stages": [{"devices": 2, "soak": "1h"}, {"devices": "rest", "soak": "1h"}], "in_flight": 5}
+PAGE = "/rollouts/spring"
+
+
+@pytest.fixture
+async def web(tmp_path: Path) -> AsyncIterator[Site]:
+    """A site where `spring` runs on the first two of six devices."""
+    async with site(tmp_path) as running:
+        await running.release()
+        await running.enrol("d1", "d2", "d3", "d4", "d5", "d6")
+        await running.roll_out(**STAGED)
+        yield running
+
+
+async def phase(web: Site) -> str:
+    found = await web.plant.store.read(lambda tx: tx.rollout_named("spring"))
+    assert found is not None
+    return found.phase.value
+
+
+async def done(web: Site, code: str) -> list[str]:
+    """Return who did this to the rollout while its first stage was open, as its record has it."""
+    events = await web.plant.store.read(lambda tx: tx.events(1))
+    return [item.actor for item in events if item.code == code and item.stage == 0]
+
+
+async def as_(web: Site, name: str, *roles: Role) -> Visit:
+    return await signed_in(web, await web.operator(name, *roles))
+
+
+async def test_the_page_says_where_it_stands_and_what_may_be_done(web: Site) -> None:
+    text = (await (await as_(web, "ann", Role.OPERATOR)).get(PAGE)).text
+    assert "spring" in text
+    assert "2 of 2 devices have not given their evidence yet." in text
+    for word in ("pause", "halt", "abort", "retry", "advance", "skip"):
+        assert f'action="{PAGE}/{word}"' in text
+    assert f'action="{PAGE}/resume"' not in text
+    assert "halts at" in text
+
+
+async def test_an_act_is_done_and_said(web: Site) -> None:
+    browser = await as_(web, "ann", Role.OPERATOR)
+    assert await browser.send(PAGE, f"{PAGE}/pause", reason="lunch") == "Done. Done: pause. spring is paused now."
+    assert await phase(web) == "paused"
+    assert await done(web, "operator_pause") == ["ann"]
+    assert "lunch" in (await browser.get(PAGE)).text
+    assert "Done:" not in (await browser.get(PAGE)).text
+
+
+async def test_pressing_twice_acts_once(web: Site) -> None:
+    browser = await as_(web, "ann", Role.OPERATOR)
+    await browser.send(PAGE, f"{PAGE}/pause")
+    web.plant.clock.advance(5)
+    fields = await browser.form(PAGE, f"{PAGE}/resume")
+    sent = [browser.http.post(f"{PAGE}/resume", data=fields) for _ in range(2)]
+    assert [answer.status_code for answer in await asyncio.gather(*sent)] == [303, 303]
+    assert await done(web, "operator_resume") == ["ann"]
+
+
+async def test_an_old_page_passes_no_second_stage(web: Site) -> None:
+    browser = await as_(web, "ann", Role.OPERATOR)
+    action = f"{PAGE}/skip"
+    fields = await browser.form(PAGE, action) | {"reason": "the lab saw enough"}
+    web.plant.clock.advance(5)
+    assert await browser.submit(action, fields) == "Done. Done: skip. spring is running now."
+    web.plant.clock.advance(5)
+    await web.plant.conductor.advance(1)
+    assert "skip was done already, at " in await browser.submit(action, fields)
+    assert await done(web, "operator_skip") == ["ann"]
+
+
+async def test_what_moved_on_meanwhile_is_left_alone(web: Site) -> None:
+    browser, other = await as_(web, "ann", Role.OPERATOR), await as_(web, "dee", Role.OPERATOR)
+    fields = await browser.form(PAGE, f"{PAGE}/advance") | {"reason": "go"}
+    web.plant.clock.advance(5)
+    await other.send(PAGE, f"{PAGE}/pause")
+    web.plant.clock.advance(5)
+    await other.send(PAGE, f"{PAGE}/resume")
+    said = await browser.submit(f"{PAGE}/advance", fields)
+    assert said.startswith("Not done. spring moved on after this page was made, so nothing was done; it is running")
+    assert await done(web, "operator_advance") == []
+
+
+async def test_what_is_sent_again_after_its_answer_was_lost_is_done_once(web: Site) -> None:
+    token = await web.operator("ann", Role.OPERATOR)
+    browser = await signed_in(web, token)
+    await browser.send(PAGE, f"{PAGE}/pause")
+    web.plant.clock.advance(5)
+    fields = await browser.form(PAGE, f"{PAGE}/resume")
+    await browser.submit(f"{PAGE}/resume", fields)  # it was done; the answer never came
+    web.plant.clock.advance(5)
+    again = await signed_in(web, token)
+    mine = await again.form(PAGE, f"{PAGE}/pause")
+    said = await again.submit(f"{PAGE}/resume", fields | {"csrf": mine["csrf"]})
+    assert said.startswith("Not done. resume was done already, at ")
+    assert await done(web, "operator_resume") == ["ann"]
+
+
+async def test_to_stop_needs_no_fresh_page(web: Site) -> None:
+    browser = await as_(web, "ann", Role.APPROVER)
+    fields = await browser.form(PAGE, f"{PAGE}/halt")
+    assert "halted now" in await browser.submit(f"{PAGE}/halt", fields | {"seen": "old"})
+    assert await phase(web) == "halted"
+
+
+async def test_a_form_without_the_secret_of_its_session_changes_nothing(web: Site) -> None:
+    browser, other = await as_(web, "ann", Role.OPERATOR), await as_(web, "dee", Role.OPERATOR)
+    fields = await browser.form(PAGE, f"{PAGE}/pause")
+    stranger = (await other.form(PAGE, f"{PAGE}/pause"))["csrf"]
+    for secret in ("", "wrong", stranger):
+        answer = await browser.http.post(f"{PAGE}/pause", data=fields | {"csrf": secret})
+        assert answer.status_code == 403
+    away = (await visit(web).http.post(f"{PAGE}/pause", data=fields)).headers["location"]
+    assert away == f"/login?next={PAGE}&tried={fields['key']}"
+    assert await phase(web) == "running"
+
+
+async def test_a_page_lets_nobody_do_more_than_the_api(web: Site) -> None:
+    browser = await as_(web, "vic", Role.VIEWER)
+    text = (await browser.get(PAGE)).text
+    assert f'action="{PAGE}/pause"' not in text
+    assert "To pause and halt rollouts takes the role operator or approver or admin." in text
+    secret = (await browser.form(PAGE, "/logout"))["csrf"]
+    said = await browser.submit(f"{PAGE}/pause", {"csrf": secret})
+    assert said == "Not done. vic may not pause and halt rollouts; that takes the role operator or approver or admin"
+    assert await phase(web) == "running"
+
+
+async def test_a_missing_reason_is_said(web: Site) -> None:
+    browser = await as_(web, "ann", Role.OPERATOR)
+    assert "it needs a reason" in await browser.send(PAGE, f"{PAGE}/skip")
+    assert "at most 500 characters" in await browser.send(PAGE, f"{PAGE}/pause", reason="x" * 501)
+    assert "it needs a reason" in await browser.submit(f"{PAGE}/rollback", await browser.form(PAGE, f"{PAGE}/pause"))
+
+
+async def test_what_two_persons_must_agree_on_is_proposed_and_approved_on_the_page(web: Site) -> None:
+    ann, ben = await as_(web, "ann", Role.OPERATOR), await as_(web, "ben", Role.APPROVER)
+    await as_(web, "cleo", Role.APPROVER)
+    await ann.send(PAGE, f"{PAGE}/halt", reason="smoke")
+    web.plant.clock.advance(5)
+    said = await ann.send(PAGE, f"{PAGE}/resume", reason="it was the kettle")
+    assert said.startswith("Waits for approval. proposal 1 waits for others: resume of spring")
+    assert 'action="/approvals/1/approve"' not in (await ann.get(PAGE)).text
+    assert "You proposed this" in (await ann.get(PAGE)).text
+    vote = "/approvals/1/approve"
+    assert "say why" in await ben.send(PAGE, vote)
+    assert await ben.send(PAGE, vote, reason="I smelled it") == "Done. Proposal 1 is approved now."
+    assert "Resume (approved)" in (await ann.get(PAGE)).text
+    assert await ann.send(PAGE, f"{PAGE}/resume", reason="it was the kettle") == (
+        "Done. Done: resume. spring is running now."
+    )
+    record = (await ann.get(PAGE)).text
+    assert "I smelled it" in record
+
+
+async def test_a_rejection_ends_a_proposal(web: Site) -> None:
+    ann, ben = await as_(web, "ann", Role.OPERATOR), await as_(web, "ben", Role.APPROVER)
+    await as_(web, "cleo", Role.APPROVER)
+    await ann.send(PAGE, f"{PAGE}/skip", reason="hurry")
+    fields = await ben.form(PAGE, "/approvals/1/approve") | {"reason": "no"}
+    assert await ben.submit("/approvals/1/reject", fields) == "Done. Proposal 1 is rejected now."
+    assert 'action="/approvals/1/approve"' not in (await ben.get(PAGE)).text
+
+
+async def test_a_rollback_that_cannot_be_says_why(web: Site) -> None:
+    browser = await as_(web, "ann", Role.OPERATOR)
+    await browser.send(PAGE, f"{PAGE}/halt", reason="smoke")
+    said = await browser.send(PAGE, f"{PAGE}/rollback", reason="back")
+    assert said.startswith("Not done. there is no release before radio-2")
+
+
+async def test_an_act_that_is_none_is_not_there(web: Site) -> None:
+    browser = await as_(web, "ann", Role.OPERATOR)
+    secret = (await browser.form(PAGE, "/logout"))["csrf"]
+    assert await browser.submit(f"{PAGE}/explode", {"csrf": secret}) == "Not done. there is no such act"
+
+
+async def test_the_evidence_is_drawn_and_told(web: Site) -> None:
+    updates = await web.plant.store.read(lambda tx: tx.updates_in(1, [UpdateState.OFFERED]))
+    web.plant.clock.advance(60)
+    await web.plant.confirm(updates)
+    text = (await (await as_(web, "ann", Role.VIEWER)).get(PAGE)).text
+    assert re.search(r'aria-label="stage 1: 2 healthy"', text)
+    assert "E of all devices over time" in text
+
+
+async def test_the_stream_says_when_something_changed(web: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page_module, "LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(page_module, "BEAT_EVERY_S", 0.1)
+    async with serving(web) as url, httpx2.AsyncClient(base_url=url) as http:
+        browser = Visit(http)
+        await browser.sign_in()
+        place = re.search(r'hx-sse:connect="([^"]*)"', (await browser.get(PAGE)).text)
+        assert place is not None
+        async with http.stream("GET", place[1]) as answer:
+            assert answer.headers["content-type"].startswith("text/event-stream")
+            lines = answer.aiter_lines()
+            assert [await anext(lines) for _ in range(4)] == ["retry: 2000", "", ": still here", ""]
+            updates = await web.plant.store.read(lambda tx: tx.updates_in(1, [UpdateState.OFFERED]))
+            await web.plant.confirm(updates)
+            async for line in lines:
+                if line.startswith("event"):
+                    break
+            assert line == "event: changed"
+            await http.post("/logout", data=await browser.form(PAGE, "/logout"))
+            assert [line async for line in lines if line.startswith("event")] == []  # it ends with the session
+
+
+async def test_one_stream_too_many_is_refused(web: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page_module, "MOST_STREAMS", 0)
+    answer = await (await signed_in(web)).get(f"{PAGE}/events")
+    assert answer.status_code == 503
