@@ -226,6 +226,7 @@ async def test_a_stuck_store_starves_the_watchdog(tmp_path: Path) -> None:
             store=store,
             bus=SimpleNamespace(link=0),
             hearing=lambda: True,
+            asking=lambda: True,
             dispatcher=SimpleNamespace(published=3),
             pulse=lambda: WELL,
         )
@@ -277,6 +278,7 @@ def parts_of(store: _Store, *pulses: Pulse) -> Any:
         store=store,
         bus=SimpleNamespace(link=1),
         hearing=lambda: True,
+        asking=lambda: True,
         dispatcher=SimpleNamespace(published=0),
         pulse=lambda: next(given),
     )
@@ -318,6 +320,7 @@ async def test_a_blocked_loop_feeds_no_watchdog(tmp_path: Path) -> None:
             store=store,
             bus=SimpleNamespace(link=1),
             hearing=lambda: True,
+            asking=lambda: True,
             dispatcher=SimpleNamespace(published=0),
             pulse=lambda: WELL,
         )

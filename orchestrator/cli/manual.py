@@ -67,7 +67,9 @@ def _options(command: click.Command, context: click.Context) -> Iterator[str]:
     for parameter in command.get_params(context):
         record = parameter.get_help_record(context)
         if record is not None and not isinstance(parameter, click.Argument):
-            yield from (".TP", rf"\fB{_plain(record[0])}\fR", _plain(" ".join(record[1].split())) or r"\&")
+            # click keeps the option for help as it was first asked for, perhaps in a context without our names of it
+            names = ", ".join(context.help_option_names) if parameter.name == "help" else record[0]
+            yield from (".TP", rf"\fB{_plain(names)}\fR", _plain(" ".join(record[1].split())) or r"\&")
 
 
 def _defined(words: dict[str, str]) -> Iterator[str]:

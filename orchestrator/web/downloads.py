@@ -79,6 +79,26 @@ async def artifact_response(
         NotFoundError: nothing can serve it any more.
         TrustError: it is not any more what was imported.
     """
+    try:
+        return await _answer(request, context, device, artifact, follows=follows, in_turn=in_turn, taken=taken)
+    except BusyError:
+        raise
+    except OrchestratorError as error:  # where it lies is for operators alone
+        _log.error("download.failed", artifact=artifact.sha256, code=error.code, reason=error.message)
+        text = "the artifact cannot be had now; the daemon's log tells its operators why"
+        raise type(error)(text, code=error.code) from None
+
+
+async def _answer(
+    request: Request,
+    context: Context,
+    device: Device,
+    artifact: Artifact,
+    *,
+    follows: bool,
+    in_turn: bool,
+    taken: Taken | None,
+) -> Response:
     source = next((item for item in context.sources if item.serves(artifact.uri)), None)
     if source is None:
         raise NotFoundError("the source of this artifact is not configured any more")

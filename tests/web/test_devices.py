@@ -227,7 +227,9 @@ async def test_artifacts_of_other_models_do_not_exist(web: Site) -> None:
 async def test_a_file_that_changed_is_not_served(web: Site) -> None:
     path = f"/v1/dl/{await offered(web)}"
     (web.folder / "fw.bin").write_bytes(b"something else")
-    assert problem(await web.as_device("d1", "GET", path)) == (422, "changed")
+    answer = await web.as_device("d1", "GET", path)
+    assert problem(answer) == (422, "changed")
+    assert "file:" not in answer.text, "where it lies is for operators alone"
     (web.folder / "fw.bin").unlink()
     assert problem(await web.as_device("d1", "GET", path)) == (404, "no_such_file")
 

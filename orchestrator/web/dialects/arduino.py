@@ -182,7 +182,6 @@ class _Arduino:
         if answer is None or answer.status_code != 200:
             return _not_now()
         answer.headers["x-MD5"] = prints.file_md5
-        answer.headers["Cache-Control"] = NO_STORE["Cache-Control"]
         return _OrNotNow(answer)
 
     async def _submit(self, saying: Report | Hello | None) -> None:

@@ -214,7 +214,7 @@ class _Ddi:
 
         def find(tx: Tx) -> tuple[Task | None, bool]:
             update = brings.update
-            return tasks.task_of(tx, device, brings), _is_closed(tx, update) and update.state is UpdateState.INSTALLED
+            return tasks.task_of(tx, device, brings), update.state is UpdateState.INSTALLED and _is_closed(tx, update)
 
         task, closed = await self._context.store.read(find)
         if task is not None and not documents.can_name(task.update, task.artifact):
@@ -247,7 +247,7 @@ class _Ddi:
         runs = device.rel if device.version or device.rel else None
         said_now = meaning.kind is not Kind.CONFIRMED or device.version == artifact.version
         version = device.version if said_now else ""  # what it ran before is over, and the new one it has not said
-        if not version:
+        if not said_now:
             self._asked.pop(device.id, None)
         await self._context.recorder.submit(
             feedback.report_of(meaning, update, round_, runs=runs, percent=percent, version=version, text=text)

@@ -18,7 +18,7 @@ from orchestrator.core.model import Device, Update, UpdateState
 from orchestrator.engine.offers.tasks import Task
 from orchestrator.errors import OrchestratorError
 from orchestrator.web.context import Context
-from orchestrator.web.downloads import artifact_response
+from orchestrator.web.downloads import NO_STORE, artifact_response
 from orchestrator.wire.report import Kind
 
 BRINGS = (200, 206, 302)
@@ -75,6 +75,7 @@ async def hand_out(
         in_turn=not looks,
         taken=None if looks or tells else taken,
     )
+    answer.headers["Cache-Control"] = NO_STORE["Cache-Control"]  # the address may bring another image next time
     if request.method != "GET" or looks or answer.status_code not in BRINGS:
         return answer
     may = False
