@@ -42,7 +42,7 @@ test: $(READY) broker
 	@scripts/setup clients
 	@scripts/setup browser
 	@scripts/setup promtool
-	@$(BIN)/pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
+	@$(BIN)/pytest -n 2 $(PYTEST_ARGS)
 
 check: static
 	@$(MAKE) --no-print-directory test PYTEST_ARGS="--cov --cov-report=term --cov-fail-under=90 --durations=25 $(PYTEST_ARGS)"

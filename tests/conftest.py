@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator
+from typing import Any
 
 import pytest
 
 from tests.support import secrets
 from tests.support.broker import open_broker, start_broker
+from tests.support.shares import Shares
 from tests.support.softhsm import soft_token, soft_tokens
 
 __all__ = ["open_broker", "soft_token", "soft_tokens", "start_broker"]
@@ -17,6 +19,12 @@ __all__ = ["open_broker", "soft_token", "soft_tokens", "start_broker"]
 def pytest_configure() -> None:
     """Look for secrets in everything that is said from now on."""
     secrets.install()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Shares:
+    """Share the tests out as `shares` says, whatever `--dist` is."""
+    return Shares(config, log)
 
 
 def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:

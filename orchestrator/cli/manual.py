@@ -29,7 +29,7 @@ VARIABLES = {
 
 def page(root: click.Command) -> str:
     """Return the manual page of a tree of commands, as troff."""
-    context = click.Context(root, info_name="ota")
+    context = click.Context(root, info_name="ota", **root.context_settings)
     lines = [
         f'.TH "OTA" "1" "" "ota {_plain(__version__)}" "OTA orchestrator"',
         '.SH "NAME"',
@@ -68,7 +68,7 @@ def _options(command: click.Command, context: click.Context) -> Iterator[str]:
         record = parameter.get_help_record(context)
         if record is not None and not isinstance(parameter, click.Argument):
             # click keeps the option for help as it was first asked for, perhaps in a context without our names of it
-            names = ", ".join(context.help_option_names) if parameter.name == "help" else record[0]
+            names = ", ".join(context.help_option_names) if "--help" in parameter.opts else record[0]
             yield from (".TP", rf"\fB{_plain(names)}\fR", _plain(" ".join(record[1].split())) or r"\&")
 
 

@@ -75,7 +75,6 @@ def _sites(names: list[str]) -> dict[str, Change]:
     return {name: Change(site=f"{('berlin', 'lyon')[at % 2]}-{at % 40}") for at, name in enumerate(names)}
 
 
-@pytest.mark.xdist_group("browser")
 @pytest.mark.timeout(420)
 async def test_each_page_is_small_and_there_within_a_second(tmp_path: Path) -> None:
     async with plant(tmp_path, Settings(batch=1_000, ahead=2_000)) as it:

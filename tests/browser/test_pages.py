@@ -14,7 +14,7 @@ from tests.browser.screenshots import EVERYTHING, LOOKS, PAGES
 from tests.support.pages import Served
 from tests.support.world import COMPLETE, HALTED, RUNNING
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 MAX_PAGE_BYTES = 200_000
 
 

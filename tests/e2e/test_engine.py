@@ -28,7 +28,7 @@ from orchestrator.sim.image import make_image
 from orchestrator.wire.report import Kind
 from tests.support.hand import Hand, Service, Word, broken_at_first, hands, healthy, service
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("e2e")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SIMULATED = [f"sim-{at:05d}" for at in range(8)]
 HAND_NAMES = [f"sim-{at:05d}" for at in range(8, 12)]

@@ -86,7 +86,6 @@ class Killer:
         await self.made.start_daemon()
 
 
-@pytest.mark.xdist_group("e2e")
 @pytest.mark.timeout(0 if KILLS > 100 else 420)
 async def test_nothing_is_lost_reused_or_repeated_when_the_daemon_is_killed(tmp_path: Path) -> None:
     wishes = Wishes(

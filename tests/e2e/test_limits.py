@@ -21,7 +21,7 @@ from orchestrator.demo.scene import Scene, Wishes, scene
 from orchestrator.wire.report import OwnFacts
 from tests.support.hand import Hand, hands
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("e2e")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 MODEL = "sim-a"
 DEVICES = 6

@@ -25,7 +25,7 @@ from orchestrator.sim.image import make_image
 from orchestrator.wire.report import Kind
 from tests.support.hand import Hand, Word, hands, healthy
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("e2e")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SIMULATED = [f"sim-{at:05d}" for at in range(8)]
 BY_HAND = [f"sim-{at:05d}" for at in range(8, 13)]

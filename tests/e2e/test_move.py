@@ -28,7 +28,7 @@ from orchestrator.demo import bucket
 from orchestrator.demo.broker import SHIPPED, BrokerInfo, find_mosquitto, free_port, mosquitto, render
 from orchestrator.demo.scene import BUCKET, DEPLOYMENT, MODEL, Scene, Wishes, scene
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("e2e")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 DEVICES = [f"sim-{at:05d}" for at in range(20)]
 BRIDGE_PASSWORD = "carries-it-all"

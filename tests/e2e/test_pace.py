@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from orchestrator.demo.scene import Scene, Wishes, scene
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("e2e")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 HERE, THERE = "UTC", "Asia/Tokyo"  # nine hours apart, all the year
 DEVICES = [f"sim-{at:05d}" for at in range(4)]

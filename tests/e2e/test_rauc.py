@@ -21,7 +21,7 @@ import pytest_asyncio
 from orchestrator.demo.scene import Scene, Wishes, scene
 from tests.support.rauc import ATTRIBUTE, Signer, Unit, Workshop, workshop
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("e2e")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 STAGES = [{"devices": "rest", "max_failure_bound": "100%"}]
 

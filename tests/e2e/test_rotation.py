@@ -41,7 +41,6 @@ async def _rotate(made: Scene) -> None:
     await made.ota("keys", "submit", keys / "keyset-2.jws", "--reason", "the trigger key was stolen")
 
 
-@pytest.mark.xdist_group("e2e")
 @pytest.mark.timeout(180)
 async def test_the_fleet_goes_on_with_the_new_keys(tmp_path: Path) -> None:
     wishes = Wishes(devices=DEVICES, seed=3, speed=20, behaviour={"channels": {"push": 0.5, "poll": 0.5}, "poll_s": 20})

@@ -24,7 +24,7 @@ from orchestrator.errors import UnavailableError
 from orchestrator.wire.report import MAX_REPORT_BYTES
 from orchestrator.wire.topics import Channel, uplink
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("e2e")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 DEVICES = 10  # as many as may be in flight at once, so that all are under way together
 STAGES = [{"devices": 4, "soak": "500ms"}, {"devices": "rest", "soak": "500ms"}]

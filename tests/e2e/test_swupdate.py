@@ -23,7 +23,7 @@ from orchestrator.demo import bucket
 from orchestrator.demo.scene import BUCKET, Scene, Wishes, scene
 from tests.support.swupdate import Unit, Workshop, workshop
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("e2e")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 STAGES = [{"devices": "rest", "max_failure_bound": "100%"}]
 

@@ -19,7 +19,6 @@ KILLS = 4
 PLAN = {"stages": [{"devices": "rest", "max_failure_bound": "50%"}]}
 
 
-@pytest.mark.xdist_group("e2e")
 @pytest.mark.timeout(420)
 async def test_no_event_is_lost_when_the_daemon_is_killed(tmp_path: Path) -> None:
     wishes = Wishes(devices=2, config={"webhooks": {"networks": ["127.0.0.0/8"]}})
