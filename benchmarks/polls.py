@@ -253,7 +253,7 @@ def _per_cpu_s(rates: Sequence[Rate]) -> float:
 
 def _requests(kind: str, devices: int) -> list[bytes]:
     """Return what devices ask, in scattered order."""
-    numbers = [number for number in range(devices) if kind != DDI or _speaks_ddi(number)]
+    numbers = [number for number in range(devices) if _speaks_ddi(number) == (kind == DDI)]
     Random(1).shuffle(numbers)
     return [_request(kind, f"dev-{number:06d}") for number in numbers]
 
