@@ -9,6 +9,7 @@ from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, Page, expect
 
 from orchestrator.core.model import UpdateState
+from orchestrator.web.pages import rollout as rollout_pages
 from tests.browser.conftest import watch
 from tests.browser.screenshots import EVERYTHING, LOOKS, PAGES
 from tests.support.pages import Served
@@ -16,6 +17,10 @@ from tests.support.world import COMPLETE, HALTED, RUNNING
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 MAX_PAGE_BYTES = 200_000
+_PARTS = """performance.getEntries()
+    .filter(it => ["navigation", "link", "script", "css", "img"].includes(it.initiatorType))
+    .map(it => [it.name, it.initiatorType, it.decodedBodySize])"""
+"""What a page consists of; sizes as they are before any compression."""
 
 
 async def faults_of(page: Page, part: str | None = None) -> list[str]:
@@ -51,19 +56,12 @@ async def test_what_is_written_in_a_form_is_legible_to_all(browser: Browser, ser
 
 async def test_a_page_is_small(browser: Browser, served: Served) -> None:
     watched = await watch(browser, served, EVERYTHING)
-    sizes: dict[str, int] = {}
-
-    async def weigh(answer: Any) -> None:
-        if answer.request.resource_type != "fetch":
-            sizes[answer.url] = len(await answer.body())
-
     for path in PAGES.values():
-        sizes.clear()
-        watched.page.on("response", weigh)
         page = await watched.go(path)
         await page.wait_for_load_state("load")
-        watched.page.remove_listener("response", weigh)
-        assert sum(sizes.values()) < MAX_PAGE_BYTES, sizes
+        parts: list[list[Any]] = await page.evaluate(_PARTS)
+        assert {kind for _, kind, _ in parts} >= {"navigation", "link", "script"}
+        assert 2_000 < sum(size for _, _, size in parts) < MAX_PAGE_BYTES, parts
     await watched.page.close()
 
 
@@ -78,6 +76,39 @@ async def test_the_page_follows_the_rollout(browser: Browser, served: Served) ->
     await it.confirm((await it.updates(rollout, UpdateState.OFFERED))[:3])
     await expect(healthy).not_to_have_text(before, timeout=15_000)
     assert watched.faults == []
+    await page.close()
+
+
+async def test_the_page_catches_up_when_its_connection_was_lost(browser: Browser, served: Served) -> None:
+    watched = await watch(browser, served, "vic")
+    page = await watched.go(f"/rollouts/{RUNNING}")
+    healthy = page.locator(".facts div", has_text="Healthy").locator("dd")
+    before = await healthy.inner_text()
+    await page.context.set_offline(True)
+    it = served.world.plant
+    rollout = await it.store.read(lambda tx: tx.rollout_named(RUNNING))
+    assert rollout is not None
+    await it.confirm((await it.updates(rollout, UpdateState.OFFERED))[:3])
+    await page.wait_for_timeout(2_500)
+    assert await healthy.inner_text() == before
+    await page.context.set_offline(False)
+    await expect(healthy).not_to_have_text(before, timeout=15_000)
+    await page.close()
+
+
+async def test_a_page_that_is_refused_the_stream_follows_all_the_same(
+    browser: Browser, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollout_pages, "MOST_STREAMS", 0)
+    watched = await watch(browser, served, "vic")
+    page = await watched.go(f"/rollouts/{RUNNING}")
+    healthy = page.locator(".facts div", has_text="Healthy").locator("dd")
+    before = await healthy.inner_text()
+    it = served.world.plant
+    rollout = await it.store.read(lambda tx: tx.rollout_named(RUNNING))
+    assert rollout is not None
+    await it.confirm((await it.updates(rollout, UpdateState.OFFERED))[:3])
+    await expect(healthy).not_to_have_text(before, timeout=15_000)
     await page.close()
 
 
@@ -96,6 +127,7 @@ async def test_who_writes_is_not_disturbed(browser: Browser, served: Served) -> 
     await page.wait_for_timeout(2_500)
     await expect(reason).to_have_value("the lab saw")
     assert await healthy.inner_text() == before
+    assert watched.faults == []
     await page.keyboard.press("Escape")
     await expect(healthy).not_to_have_text(before, timeout=15_000)
     assert watched.faults == []

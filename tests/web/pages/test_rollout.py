@@ -209,7 +209,7 @@ async def test_the_stream_says_when_something_changed(web: Site, monkeypatch: py
     async with serving(web) as url, httpx2.AsyncClient(base_url=url) as http:
         browser = Visit(http)
         await browser.sign_in()
-        place = re.search(r'hx-sse:connect="([^"]*)"', (await browser.get(PAGE)).text)
+        place = re.search(r'data-events="([^"]*)"', (await browser.get(PAGE)).text)
         assert place is not None
         async with http.stream("GET", place[1]) as answer:
             assert answer.headers["content-type"].startswith("text/event-stream")

@@ -24,15 +24,45 @@ function isBusy() {
   return writes || document.querySelector("[popover]:popover-open") !== null;
 }
 
-let missed = false;
+/* Whether a change was told that is not shown yet: somebody writes, or an answer got lost. It is asked for until it is. */
+let behind = false;
 
 function catchUp() {
-  if (missed && !isBusy()) {
-    missed = false;
-    const feed = document.getElementById("feed");
-    if (feed) feed.dispatchEvent(new CustomEvent("changed", { bubbles: true }));
-  }
+  const feed = document.getElementById("feed");
+  if (behind && feed && !isBusy()) feed.dispatchEvent(new CustomEvent("changed", { bubbles: true }));
 }
+
+function fallBehind() {
+  behind = true;
+  catchUp();
+}
+
+setInterval(catchUp, 3000);
+
+/* The stream of changes. The browser itself comes back to one that broke; one that was refused is begun anew. A page that
+   nobody sees listens to nothing: browsers allow a server few connections. */
+let stream = null;
+
+function listen() {
+  const feed = document.getElementById("feed");
+  if (!feed || document.hidden || stream) return;
+  const mine = stream = new EventSource(feed.dataset.events);
+  mine.addEventListener("changed", fallBehind);
+  mine.addEventListener("error", () => {
+    if (mine !== stream || mine.readyState !== EventSource.CLOSED) return;
+    stream = null;
+    fallBehind();
+    setTimeout(listen, 4000 + 2000 * Math.random());
+  });
+}
+
+function leave() {
+  if (stream) stream.close();
+  stream = null;
+}
+
+document.addEventListener("DOMContentLoaded", listen);
+document.addEventListener("visibilitychange", () => { if (document.hidden) leave(); else listen(); });
 
 document.addEventListener("DOMContentLoaded", () => {
   const button = document.getElementById("theme");
@@ -65,10 +95,11 @@ document.addEventListener("submit", (event) => {
 });
 
 document.addEventListener("htmx:before:request", (event) => {
-  if (event.target.id === "live" && isBusy()) {
-    missed = true;
-    event.preventDefault();
-  }
+  if (event.target.id === "live" && isBusy()) event.preventDefault();
+});
+document.addEventListener("htmx:after:swap", (event) => {
+  const { sourceElement, response } = event.detail.ctx;
+  if (sourceElement.id === "live" && response.raw.ok) behind = false;
 });
 document.addEventListener("toggle", (event) => {
   if (event.newState === "open") {
