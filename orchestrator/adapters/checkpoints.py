@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+from orchestrator.adapters.durable import sync_folder
 from orchestrator.core.trust.audit import Checkpoint
 from orchestrator.errors import NotFoundError, PayloadError, RequestError, TrustError, UnavailableError
 from orchestrator.wire import checkpoint as wire
@@ -46,7 +47,7 @@ class CheckpointFile:
                 _write(file.fileno(), token + b"\n")
                 os.fsync(file.fileno())
             if fresh:
-                _sync(self._path.parent)
+                sync_folder(self._path.parent)
         except OSError as error:
             text = f"checkpoints cannot be written to {self._path}: {error.strerror}; see audit.checkpoint_file"
             raise UnavailableError(text, code="checkpoints") from None
@@ -126,11 +127,3 @@ def load_checkpoints(path: Path, key: ec.EllipticCurvePublicKey) -> tuple[list[C
 def _write(file: int, data: bytes) -> None:
     while data:
         data = data[os.write(file, data) :]
-
-
-def _sync(folder: Path) -> None:
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)

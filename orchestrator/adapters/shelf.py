@@ -23,6 +23,7 @@ from threading import Lock
 from typing import IO
 from urllib.parse import unquote, urlsplit
 
+from orchestrator.adapters.durable import sync_folder
 from orchestrator.errors import ConflictError, UnavailableError
 from orchestrator.ports.shelf import Module
 
@@ -105,7 +106,7 @@ class FolderShelf:
                 file.write(text)
                 _settle(file)
             Path(file.name).replace(self._place(number))
-            _sync(self._modules)
+            sync_folder(self._modules)
 
 
 class FolderUpload:
@@ -139,7 +140,7 @@ class FolderUpload:
                 beside.write(statement)
                 _settle(beside)
             for place in (folder, self._root):
-                _sync(place)
+                sync_folder(place)
         return path.as_uri()
 
 
@@ -165,11 +166,3 @@ def _read(path: Path) -> Module | None:
 def _settle(file: IO[bytes] | IO[str]) -> None:
     file.flush()
     os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)

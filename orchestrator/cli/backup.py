@@ -16,27 +16,19 @@ import click
 
 from orchestrator.cli import show
 from orchestrator.cli.asking import confirmed
-from orchestrator.cli.check_config import DEFAULT_CONFIG
+from orchestrator.cli.check_config import config_option
 
 if TYPE_CHECKING:
     from orchestrator.adapters.store.backup import State
 
 _NEEDED = ("deployment", "store", "audit.checkpoint_file")
-_config_option = click.option(
-    "--config",
-    envvar="OTA_CONFIG",
-    default=DEFAULT_CONFIG,
-    show_default=True,
-    type=click.Path(path_type=Path),
-    help="The YAML file of the daemon.",
-)
 
 
 @click.command("backup")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@_config_option
+@config_option("The YAML file of the daemon.")
 @show.output_option
-def backup_command(file: Path, config: Path, output: str) -> None:
+def backup_command(file: Path, path: Path, output: str) -> None:
     """Write the state of the daemon to a new file, while it runs or not.
 
     It holds the database and the checkpoints of the audit log, and is checked before it is there. Configuration and
@@ -44,7 +36,7 @@ def backup_command(file: Path, config: Path, output: str) -> None:
     """
     from orchestrator.adapters.store.backup import back_up
 
-    made = back_up(_state(config), file, time.time())
+    made = back_up(_state(path), file, time.time())
     sizes = {name: part.size_bytes for name, part in made.files.items()}
     said = {"file": str(file), "schema": made.schema, "audit_n": made.audit_n, "made_at": made.made_at, "bytes": sizes}
     show.emit(said, output, _draw_backup)
@@ -52,11 +44,11 @@ def backup_command(file: Path, config: Path, output: str) -> None:
 
 @click.command("restore")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@_config_option
+@config_option("The YAML file of the daemon.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @show.output_option
 @click.pass_context
-def restore_command(context: click.Context, file: Path, config: Path, yes: bool, output: str) -> None:
+def restore_command(context: click.Context, file: Path, path: Path, yes: bool, output: str) -> None:
     """Put a backup in the place of the database; the daemon must not run.
 
     What it replaces is kept beside it. The daemon then starts once with `ota serve --after-restore`, so that no
@@ -64,7 +56,7 @@ def restore_command(context: click.Context, file: Path, config: Path, yes: bool,
     """
     from orchestrator.adapters.store.backup import read_manifest, restore
 
-    state = _state(config)
+    state = _state(path)
     made_at = show.when(read_manifest(file).made_at)
     confirmed(context, f"restore: what was done since {made_at} has to be done again", yes=yes)
     done = restore(file, state, time.time())

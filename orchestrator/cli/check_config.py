@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
 from orchestrator.cli import show
 
-DEFAULT_CONFIG = "/etc/ota-orchestrator/config.yaml"
+_DEFAULT_CONFIG = "/etc/ota-orchestrator/config.yaml"
+
+
+def config_option(text: str) -> Callable[[Any], Any]:
+    """Return the option that names the configuration, which a command takes as `path`."""
+    return click.option(
+        "--config",
+        "path",
+        envvar="OTA_CONFIG",
+        default=_DEFAULT_CONFIG,
+        show_default=True,
+        type=click.Path(path_type=Path),
+        help=text,
+    )
 
 
 @click.command("check-config")
-@click.option(
-    "--config",
-    "path",
-    envvar="OTA_CONFIG",
-    default=DEFAULT_CONFIG,
-    show_default=True,
-    type=click.Path(path_type=Path),
-    help="The YAML file to check.",
-)
+@config_option("The YAML file to check.")
 @click.option("--print-effective", is_flag=True, help="Print what file, environment and defaults make together.")
 @show.output_option
 @click.pass_context

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import click
 
 from orchestrator.cli import show
-from orchestrator.cli.check_config import DEFAULT_CONFIG
+from orchestrator.cli.check_config import config_option
 from orchestrator.cli.exits import EXIT_ERROR, EXIT_WARNING
 from orchestrator.errors import RequestError
 
@@ -31,15 +31,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.group("doctor", invoke_without_command=True)
-@click.option(
-    "--config",
-    "path",
-    envvar="OTA_CONFIG",
-    default=DEFAULT_CONFIG,
-    show_default=True,
-    type=click.Path(path_type=Path),
-    help="The YAML file of the daemon.",
-)
+@config_option("The YAML file of the daemon.")
 @show.output_option
 @click.pass_context
 def doctor_group(context: click.Context, path: Path, output: str) -> None:

@@ -18,7 +18,7 @@ from orchestrator.cli import examples
 from orchestrator.cli.audit import audit_group
 from orchestrator.cli.backup import backup_command, restore_command
 from orchestrator.cli.broker import broker_group
-from orchestrator.cli.check_config import DEFAULT_CONFIG, check_config_command
+from orchestrator.cli.check_config import check_config_command, config_option
 from orchestrator.cli.client import DEFAULT_SERVER, DEFAULT_TOKEN_FILES
 from orchestrator.cli.completion import completion_command
 from orchestrator.cli.doctor import doctor_group
@@ -70,15 +70,7 @@ def cli(context: click.Context, server: str, token_file: Path | None, socket: Pa
 
 
 @cli.command("serve")
-@click.option(
-    "--config",
-    "path",
-    envvar="OTA_CONFIG",
-    default=DEFAULT_CONFIG,
-    show_default=True,
-    type=click.Path(path_type=Path),
-    help="The YAML file.",
-)
+@config_option("The YAML file.")
 @click.option("--after-restore", is_flag=True, help="The database was restored from a backup; go on from there.")
 @click.option(
     "--accept-keyset",

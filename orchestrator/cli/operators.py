@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from orchestrator.cli import show
-from orchestrator.cli.client import connect, fail, place
+from orchestrator.cli.client import connect, place
+from orchestrator.cli.secret_file import hand_over
 
 _ROLES = ("viewer", "operator", "approver", "admin")
 
@@ -155,24 +156,12 @@ def review_command(context: click.Context, number: int, reason: str, output: str
     show.emit(closed, output, lambda _: click.echo(f"review {closed['id']} is closed by {closed['closed_by']}"))
 
 
-def _hand_over(path: Path, ask: Any, output: str) -> None:
-    """Make the file first, so that no token is made that cannot be kept."""
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except OSError as error:
-        fail(f"{path} cannot be made: {error.strerror}; name a new file with --token-out")
-    issued = None
-    with os.fdopen(descriptor, "w") as file:
-        try:
-            issued = ask()
-            file.write(issued["token"] + "\n")
-        finally:
-            if issued is None:
-                path.unlink()
-    shown = {name: value for name, value in issued.items() if name != "token"} | {"file": str(path)}
-    until = show.when(issued["expires_at"])
-    text = f"token {issued['id']} of {issued['operator']} is in {path}, until {until}"
-    show.emit(shown, output, lambda _: click.echo(text))
+def _hand_over(path: Path, ask: Callable[[], Any], output: str) -> None:
+    def say(issued: dict[str, Any]) -> str:
+        until = show.when(issued["expires_at"])
+        return f"token {issued['id']} of {issued['operator']} is in {path}, until {until}"
+
+    hand_over(path, "token", "--token-out", ask, output, say)
 
 
 def _draw_operators(data: list[dict[str, Any]]) -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -14,6 +13,7 @@ import pytest
 from orchestrator.adapters.asker import HttpAsker, origin_of, settings_of
 from orchestrator.core.judging.outside import MAX_BODY_BYTES
 from orchestrator.errors import OrchestratorError, RequestError, UnavailableError
+from tests.support.names import name_is
 
 JSON = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 13\r\n\r\n" + b'{"alerts": 0}'
 
@@ -138,21 +138,3 @@ async def test_a_name_without_an_address_is_an_error(monkeypatch: pytest.MonkeyP
 )
 def test_an_origin_has_one_name(url: str, origin: str) -> None:
     assert origin_of(urlsplit(url)) == origin
-
-
-def name_is(monkeypatch: pytest.MonkeyPatch, address: str | None) -> list[str]:
-    """Let every name have this address, or none; returns the names that are looked up."""
-    loop = asyncio.get_running_loop()
-    names: list[str] = []
-    real: Callable[..., Awaitable[Any]] = loop.getaddrinfo
-
-    async def found(host: str, port: object, **options: Any) -> Any:
-        if host.replace(".", "").isdigit():
-            return await real(host, port, **options)
-        names.append(host)
-        if address is None:
-            raise socket.gaierror("there is no such name")
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0))]
-
-    monkeypatch.setattr(loop, "getaddrinfo", found)
-    return names

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import socket
-from typing import Any
 
 import pytest
 
 from orchestrator.adapters.webhooks import HttpPoster
 from orchestrator.errors import OrchestratorError, RequestError, UnavailableError
+from tests.support.names import name_is
 from tests.support.receiver import receiver
 
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
@@ -93,21 +92,3 @@ async def test_a_name_without_an_address_is_waited_for(monkeypatch: pytest.Monke
     name_is(monkeypatch, None)
     with pytest.raises(OrchestratorError, match="has no address"):
         await HttpPoster(()).post("https://hooks.example.net/", b"{}", HEADERS)
-
-
-def name_is(monkeypatch: pytest.MonkeyPatch, address: str | None) -> list[str]:
-    """Let every name have this address, or none; returns the names that are looked up."""
-    loop = asyncio.get_running_loop()
-    names: list[str] = []
-    real = loop.getaddrinfo
-
-    async def found(host: Any, port: Any, **options: Any) -> Any:
-        if str(host).replace(".", "").isdigit():
-            return await real(host, port, **options)
-        names.append(host)
-        if address is None:
-            raise socket.gaierror("there is no such name")
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0))]
-
-    monkeypatch.setattr(loop, "getaddrinfo", found)
-    return names

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-from typing import Any
-
 import pytest
 
 from orchestrator.core.trust.approval import Matter, Proposal, State
 from orchestrator.errors import ConflictError
-from orchestrator.ports import Addition, Kept, Lane, Store, Tx
+from orchestrator.ports import Addition, Kept, Store, Tx
 from orchestrator.ports.acts import joined
-from tests.support.store import STORES
+from tests.support.store import write
 
 KEPT = Kept(b"what was asked", b"what was answered", 1000.0)
 PROPOSAL = Proposal(
@@ -29,17 +25,6 @@ PROPOSAL = Proposal(
     needed=1,
     state=State.PROPOSED,
 )
-
-
-@pytest.fixture(params=STORES)
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    made = STORES[request.param](tmp_path)
-    yield made
-    await made.close()
-
-
-async def write(store: Store, work: Any) -> Any:
-    return await store.transact(Lane.OPERATOR, work)
 
 
 async def test_an_answer_is_kept_until_it_is_forgotten(store: Store) -> None:

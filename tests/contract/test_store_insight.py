@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator
 from functools import partial
-from pathlib import Path
 
 import pytest
 
@@ -15,16 +13,8 @@ from orchestrator.ports import Alike, DeliveryKind, DeliveryState, Lane, Milesto
 from orchestrator.wire.report import State
 from tests.contract.test_store import add_fleet, add_rollout
 from tests.support.builders import make_device
-from tests.support.store import STORES
 
 S = UpdateState
-
-
-@pytest.fixture(params=STORES)
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    made = STORES[request.param](tmp_path)
-    yield made
-    await made.close()
 
 
 FLEET = (

@@ -2,29 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-from typing import Any
-
-import pytest
-
 from orchestrator.core.judging.outside import Answer, Outage, Verdict
-from orchestrator.ports import Lane, Store, Tx
+from orchestrator.ports import Store, Tx
 from orchestrator.wire.report import State
 from tests.support.builders import make_device, make_draft
 from tests.support.factory import stock
-from tests.support.store import STORES
-
-
-@pytest.fixture(params=STORES)
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    made = STORES[request.param](tmp_path)
-    yield made
-    await made.close()
-
-
-async def write(store: Store, work: Any) -> Any:
-    return await store.transact(Lane.OPERATOR, work)
+from tests.support.store import write
 
 
 def say(tx: Tx, now: float, *states: tuple[str, bool]) -> tuple[int, int]:

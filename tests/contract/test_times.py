@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,26 +11,15 @@ from orchestrator.core.model import Reason, Update, UpdateState
 from orchestrator.core.pace.hold import Hold
 from orchestrator.core.pace.requirement import Unmet
 from orchestrator.core.targeting.cohort import Member
-from orchestrator.ports import Jump, Lane, Store, Tx
+from orchestrator.ports import Jump, Store, Tx
 from orchestrator.wire.report import State
 from tests.support.builders import make_device, make_draft
 from tests.support.factory import stock
-from tests.support.store import STORES
+from tests.support.store import write
 
 S = UpdateState
 BACK = Jump(at=1000.0, by_s=-500.0, since_s=1.0)  # from 1500
 AHEAD = Jump(at=1500.0, by_s=500.0, since_s=1.0)  # from 1000
-
-
-@pytest.fixture(params=STORES)
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    made = STORES[request.param](tmp_path)
-    yield made
-    await made.close()
-
-
-async def write(store: Store, work: Any) -> Any:
-    return await store.transact(Lane.OPERATOR, work)
 
 
 def opened(tx: Tx, count: int, now: float) -> list[Update]:

@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
-import pytest
-
-from orchestrator.ports import Lane, Store, Tx, Webhook, WebhookState
-from tests.support.store import STORES
+from orchestrator.ports import Store, Tx, Webhook, WebhookState
+from tests.support.store import write
 
 HOOK = Webhook(
     "wh_1", "https://hooks.example.net/", ("rollout.*", "glass.broken"), "whsec_AA==", "", None, 10.0, "ann", 7
 )
-
-
-@pytest.fixture(params=STORES)
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    made = STORES[request.param](tmp_path)
-    yield made
-    await made.close()
-
-
-async def write(store: Store, work: Any) -> Any:
-    return await store.transact(Lane.OPERATOR, work)
 
 
 async def test_what_is_stored_comes_back_whole(store: Store) -> None:

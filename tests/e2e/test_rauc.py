@@ -7,8 +7,6 @@ Rules:
 
 from __future__ import annotations
 
-import asyncio
-import json
 import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -19,11 +17,10 @@ import pytest
 import pytest_asyncio
 
 from orchestrator.demo.scene import Scene, Wishes, scene
+from tests.support import real_clients
 from tests.support.rauc import ATTRIBUTE, Signer, Unit, Workshop, workshop
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-STAGES = [{"devices": "rest", "max_failure_bound": "100%"}]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,34 +40,19 @@ class House:
     async def unit(self) -> Unit:
         """Enrol a device, of a model of its own."""
         name = f"board-{next(self.numbers)}"
-        tokens = self.scene.directory / f"{name}.jsonl"
-        words = ("--dialect", "ddi", "--enforces", "rauc", "--credentials", tokens)
-        await self.scene.ota("device", "add", name, "--model", name, *words)
-        return Unit(self.workshop, name, self.scene.server, json.loads(tokens.read_text())["token"])
+        token = await real_clients.enrol(self.scene, name, "rauc")
+        return Unit(self.workshop.folder, name, self.scene.server, token, self.workshop)
 
     async def roll_out(self, unit: Unit, payload: bytes, signer: Signer | None = None) -> None:
         """Bring version 2.0.0 to a device."""
         name = unit.name
         file = self.workshop.bundle(name, "2.0.0", payload, signer)
-        await self.scene.ota(
-            *("artifact", "sign", file, "--key", self.scene.directory / "keys" / "artifact.pem", "--name", name),
-            *("--version", "2.0.0", "--rel", "2", "--hw", name, "--format", "raucb"),
-        )
-        made = json.loads(await self.scene.ota("artifact", "import", file.as_uri(), "-o", "json"))
-        assert made["signature"] == "rauc"
-        await self.scene.ota("release", "create", name, "--artifact", made["sha256"])
-        await self.scene.roll_out({"name": name, "release": name, "stages": STAGES})
+        await real_clients.sign(self.scene, file, name, "raucb")
+        await real_clients.roll_out(self.scene, file.as_uri(), name, "rauc")
 
     async def until(self, unit: Unit, *states: str) -> dict[str, Any]:
         """Wait until the update of a device is in one of these states, and return it."""
-        found: dict[str, Any] = {}
-        for _ in range(900):
-            view = await self.scene.api("GET", f"/devices/{unit.name}")
-            found = next(iter(view["updates"]), {})
-            if found.get("state") in states:
-                return found
-            await asyncio.sleep(0.1)
-        raise AssertionError(f"{unit.name} is {found}; {unit.log[-4000:] if unit.home.exists() else 'never ran'}")
+        return await real_clients.until(self.scene, unit, *states)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

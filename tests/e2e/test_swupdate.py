@@ -8,7 +8,6 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -21,11 +20,10 @@ import pytest_asyncio
 
 from orchestrator.demo import bucket
 from orchestrator.demo.scene import BUCKET, Scene, Wishes, scene
+from tests.support import real_clients
 from tests.support.swupdate import Unit, Workshop, workshop
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-STAGES = [{"devices": "rest", "max_failure_bound": "100%"}]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,28 +43,20 @@ class House:
     async def unit(self) -> Unit:
         """Enrol a device, of a model of its own."""
         name = f"unit-{next(self.numbers)}"
-        tokens = self.scene.directory / f"{name}.jsonl"
-        words = ("--dialect", "ddi", "--enforces", "swupdate", "--credentials", tokens)
-        await self.scene.ota("device", "add", name, "--model", name, *words)
-        return Unit(self.workshop, name, self.scene.server, json.loads(tokens.read_text())["token"])
+        token = await real_clients.enrol(self.scene, name, "swupdate")
+        return Unit(self.workshop.folder, name, self.scene.server, token, self.workshop)
 
     async def roll_out(self, unit: Unit, payload: bytes, *, s3: bool = False, into: Path | None = None) -> Path:
         """Bring version 2.0.0 to a device, and return where its payload will lie."""
         name, where = unit.name, into or self.workshop.folder / f"installed-{unit.name}"
         file = self.workshop.update(f"{name}-update", "2.0.0", payload, where)
-        await self.scene.ota(
-            *("artifact", "sign", file, "--key", self.scene.directory / "keys" / "artifact.pem", "--name", name),
-            *("--version", "2.0.0", "--rel", "2", "--hw", name, "--format", "swu"),
-        )
+        await real_clients.sign(self.scene, file, name, "swu")
         uri = file.as_uri()
         if s3:
             uri = f"s3://{BUCKET}/{file.name}"
             for path in (file, Path(f"{file}.statement")):
                 await bucket.put(self.scene.endpoint, BUCKET, path.name, path.read_bytes())
-        made = json.loads(await self.scene.ota("artifact", "import", uri, "-o", "json"))
-        assert made["signature"] == "swupdate"
-        await self.scene.ota("release", "create", name, "--artifact", made["sha256"])
-        await self.scene.roll_out({"name": name, "release": name, "stages": STAGES})
+        await real_clients.roll_out(self.scene, uri, name, "swupdate")
         return where
 
     async def running(self, unit: Unit, version: str) -> int:
@@ -81,14 +71,7 @@ class House:
 
     async def until(self, unit: Unit, *states: str) -> dict[str, Any]:
         """Wait until the update of a device is in one of these states, and return it."""
-        found: dict[str, Any] = {}
-        for _ in range(900):
-            view = await self.scene.api("GET", f"/devices/{unit.name}")
-            found = next(iter(view["updates"]), {})
-            if found.get("state") in states:
-                return found
-            await asyncio.sleep(0.1)
-        raise AssertionError(f"{unit.name} is {found}; {unit.log[-4000:] if unit.home.exists() else 'never ran'}")
+        return await real_clients.until(self.scene, unit, *states)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -17,8 +17,6 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
-from urllib.parse import unquote
 
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
@@ -28,7 +26,7 @@ from orchestrator.errors import PayloadError, RequestError
 from orchestrator.web.dialects import espidf_words
 from orchestrator.web.management import said
 from orchestrator.wire.token import TokenType, assemble, encode64, signing_input
-from tests.fuzz.served_targets import NoRequestError
+from tests.fuzz.served_targets import NoRequestError, scope_of, status_of
 from tests.fuzz.target import Parser, Target
 from tests.fuzz.wire_targets import ATTRIBUTES, FEEDBACK
 from tests.support.factory import ARTIFACT_KEY, make_artifact
@@ -36,7 +34,6 @@ from tests.web.arduino_site import image_of
 from tests.web.ddi_client import allow, enrol
 from tests.web.site import Site, site
 
-_PATIENCE_S = 10
 _CALL = re.compile(
     rb"([A-Z]{1,16}) (/[\x21-\x7e]*)\n((?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*\n)*)\n(.*)", re.DOTALL
 )
@@ -130,32 +127,12 @@ async def _called(served: Site, data: bytes, login: bytes, never: Collection[int
     found = _CALL.fullmatch(data)
     if found is None:
         raise NoRequestError
-    target, _, query = found[2].partition(b"?")
     lines = (line.partition(b":") for line in found[3].splitlines())
     fields = [(b"host", b"daemon"), *((name.lower(), value.strip(b" \t")) for name, _, value in lines)]
     if b"authorization" not in dict(fields):
         fields.append((b"authorization", login))
-    scope = _scope(found[1].decode(), target, query, fields)
-    pending, statuses = [{"type": "http.request", "body": found[4]}], []
-
-    async def receive() -> Any:
-        return pending.pop() if pending else {"type": "http.disconnect"}
-
-    async def send(message: Any) -> None:
-        if message["type"] == "http.response.start":
-            statuses.append(message["status"])
-
-    async with asyncio.timeout(_PATIENCE_S):
-        await served.app(scope, receive, send)
-    assert len(statuses) == 1
-    assert statuses[0] not in never, statuses
-
-
-def _scope(method: str, target: bytes, query: bytes, fields: list[tuple[bytes, bytes]]) -> dict[str, Any]:
-    fixed = {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "scheme": "http", "root_path": ""}
-    ends = {"client": ("127.0.0.1", 1), "server": ("127.0.0.1", 2)}
-    asked = {"method": method, "path": unquote(target.decode()), "raw_path": target, "query_string": query}
-    return fixed | ends | asked | {"headers": fields}
+    status = await status_of(served, found[1].decode(), found[2], fields, found[4])
+    assert status not in never, status
 
 
 def _words() -> list[Target]:
@@ -183,7 +160,7 @@ def _spoken(data: bytes) -> object:
     query, _, rest = data.partition(b"\n")
     lines = (line.partition(b":") for line in rest.split(b"\n"))
     fields = [(name.lower(), value.strip()) for name, _, value in lines]
-    request = Request(_scope("GET", b"/ota/esp-idf", query, fields))
+    request = Request(scope_of("GET", b"/ota/esp-idf?" + query, fields))
     texts = dict(fields)
     login = espidf_words.login(texts.get(b"authorization", b"").decode("latin-1"))
     found = espidf_words.said_in(request)

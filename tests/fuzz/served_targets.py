@@ -158,22 +158,25 @@ _BODIES: dict[bytes, Any] = {
 
 
 async def _answered(served: Site, data: bytes, login: bytes) -> None:
-    """Send a request into the application as uvicorn does."""
     request = _REQUEST.fullmatch(data)
     if request is None or not _FIELD.fullmatch(login):
         raise NoRequestError
-    target, _, query = request[2].partition(b"?")
     fields = [(b"host", b"daemon"), (b"authorization", login), (b"content-type", b"application/json")]
-    scope: dict[str, Any] = {
-        "type": "http",
-        "asgi": {"version": "3.0"},
-        "http_version": "1.1",
-        "scheme": "http",
-        "root_path": "",
-    }
-    scope |= {"method": request[1].decode(), "path": unquote(target.decode()), "raw_path": target, "headers": fields}
-    scope |= {"query_string": query, "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 2)}
-    pending, statuses = [{"type": "http.request", "body": request[3]}], []
+    assert await status_of(served, request[1].decode(), request[2], fields, request[3]) < 500
+
+
+def scope_of(method: str, place: bytes, fields: list[tuple[bytes, bytes]]) -> dict[str, Any]:
+    """Return what uvicorn says of a request: its method, its path with the query, its header."""
+    target, _, query = place.partition(b"?")
+    fixed = {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "scheme": "http", "root_path": ""}
+    ends = {"client": ("127.0.0.1", 1), "server": ("127.0.0.1", 2)}
+    asked = {"method": method, "path": unquote(target.decode()), "raw_path": target, "query_string": query}
+    return fixed | ends | asked | {"headers": fields}
+
+
+async def status_of(served: Site, method: str, place: bytes, fields: list[tuple[bytes, bytes]], body: bytes) -> int:
+    """Send a request into the application as uvicorn does, and return the status of its one answer."""
+    pending, statuses = [{"type": "http.request", "body": body}], []
 
     async def receive() -> Any:
         return pending.pop() if pending else {"type": "http.disconnect"}
@@ -183,9 +186,9 @@ async def _answered(served: Site, data: bytes, login: bytes) -> None:
             statuses.append(message["status"])
 
     async with asyncio.timeout(_PATIENCE_S):
-        await served.app(scope, receive, send)
-    assert len(statuses) == 1
-    assert statuses[0] < 500
+        await served.app(scope_of(method, place, fields), receive, send)
+    [status] = statuses
+    return int(status)
 
 
 class _Wires(httpcore2.AsyncNetworkBackend):

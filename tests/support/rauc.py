@@ -22,6 +22,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.real_clients import Enrolled
+
 ATTRIBUTE = "MAC"
 """The attribute by which the client says the version."""
 
@@ -148,30 +150,14 @@ def workshop(folder: Path) -> Workshop:
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
+class Unit(Enrolled):
     """A device with RAUC.
 
     Attributes:
         made: where its bundles are made.
-        name: its identifier.
-        server: base URL of the daemon.
-        token: its token.
     """
 
     made: Workshop
-    name: str
-    server: str
-    token: str
-
-    @property
-    def home(self) -> Path:
-        """Its folder."""
-        return self.made.folder / self.name
-
-    @property
-    def log(self) -> str:
-        """All that its programs wrote so far."""
-        return (self.home / "log").read_text(errors="replace")
 
     def slot(self, number: int) -> bytes:
         """Return what stands in a slot."""

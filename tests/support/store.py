@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from orchestrator.adapters.store import SqlStore, open_store
 from orchestrator.errors import UnavailableError
-from orchestrator.ports import Lane, Result, Touched, Tx
+from orchestrator.ports import Lane, Result, Store, Touched, Tx
 
 OpenStore = Callable[[Path], SqlStore]
 
@@ -34,6 +35,11 @@ async def opened(folder: Path, open_: OpenStore = open_sqlite) -> AsyncIterator[
         yield store
     finally:
         await store.close()
+
+
+async def write(store: Store, work: Any) -> Any:
+    """Run a transaction as an operator's would be."""
+    return await store.transact(Lane.OPERATOR, work)
 
 
 class Away:

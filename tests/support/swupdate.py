@@ -20,6 +20,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.real_clients import Enrolled
+
 _DESCRIPTION = """software =
 {{
   version = "{version}";
@@ -83,30 +85,14 @@ def workshop(folder: Path) -> Workshop:
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
+class Unit(Enrolled):
     """A device with SWUpdate.
 
     Attributes:
         made: where its updates are made.
-        name: its identifier.
-        server: base URL of the daemon.
-        token: its token.
     """
 
     made: Workshop
-    name: str
-    server: str
-    token: str
-
-    @property
-    def home(self) -> Path:
-        """Its folder."""
-        return self.made.folder / self.name
-
-    @property
-    def log(self) -> str:
-        """All that its client wrote so far."""
-        return (self.home / "log").read_text(errors="replace")
 
     async def logs(self, text: str) -> None:
         """Wait until its client writes something."""

@@ -9,6 +9,7 @@ from typing import Any
 import httpx2
 
 from orchestrator.core.model import UpdateState
+from orchestrator.core.rollout import Command
 from orchestrator.engine.targeting import unsigned
 from orchestrator.ports import Lane
 from tests.web.site import Site
@@ -123,3 +124,11 @@ async def state(web: Site, device: str = "d1") -> tuple[UpdateState, str]:
     """Return where the update of a device stands, and its code."""
     [update] = await web.plant.store.read(lambda tx: tx.updates_of([device]))
     return update.state, update.code
+
+
+async def recall(web: Site) -> None:
+    """Halt the rollout, which recalls who has begun, and sign that."""
+    rollout = await web.plant.store.read(lambda tx: tx.rollout_named("spring"))
+    assert rollout is not None
+    await web.plant.command(rollout, Command.HALT)
+    await web.plant.seal()

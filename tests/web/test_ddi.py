@@ -23,7 +23,7 @@ from orchestrator.web.context import DdiSettings
 from orchestrator.web.dialects import ddi_documents, ddi_feedback, handing
 from orchestrator.web.downloads import artifact_response
 from tests.support.factory import make_artifact
-from tests.web.ddi_client import IMAGE, PUBLIC, RAUC, SWUPDATE, VERSION, Client, allow, enrol, offered, state
+from tests.web.ddi_client import IMAGE, PUBLIC, RAUC, SWUPDATE, VERSION, Client, allow, enrol, offered, recall, state
 from tests.web.site import Site, problem, site
 
 S = UpdateState
@@ -357,14 +357,6 @@ async def test_a_recall_may_be_too_late(web: Site, to: str, execution: str, fini
     await client.poll()
     assert await client.say(execution, finished, to=to) == 200
     assert (await state(web))[0] is means
-
-
-async def recall(web: Site) -> None:
-    """Halt the rollout, which recalls who has begun, and sign that."""
-    rollout = await web.plant.store.read(lambda tx: tx.rollout_named("spring"))
-    assert rollout is not None
-    await web.plant.command(rollout, Command.HALT)
-    await web.plant.seal()
 
 
 async def test_a_recall_that_nobody_asked_for_is_not_believed(web: Site) -> None:

@@ -9,22 +9,14 @@ import httpx2
 import pytest
 
 from orchestrator.core.model import UpdateState
-from orchestrator.core.rollout import Command
 from orchestrator.web.dialects import ddi_documents
 from orchestrator.web.dialects.ddi_clients import CLIENTS, OTHER, client_of
 from tests.support.factory import make_artifact
-from tests.web.ddi_client import IMAGE, PUBLIC, RAUC, SWUPDATE, VERSION, Client, offered, state
+from tests.web.ddi_client import IMAGE, PUBLIC, RAUC, SWUPDATE, VERSION, Client, offered, recall, state
 from tests.web.site import Site
 
 S = UpdateState
 PYTHON = "Python/3.11 aiohttp/3.14.5"
-
-
-async def halted(web: Site) -> None:
-    rollout = await web.plant.store.read(lambda tx: tx.rollout_named("spring"))
-    assert rollout is not None
-    await web.plant.command(rollout, Command.HALT)
-    await web.plant.seal()
 
 
 async def test_trap_01_numbers_of_actions_are_positive_31_bit_integers_as_texts(web: Site) -> None:
@@ -36,7 +28,7 @@ async def test_trap_01_numbers_of_actions_are_positive_31_bit_integers_as_texts(
     artifact = replace(make_artifact(), sha1="0" * 40)
     assert ddi_documents.can_name(update._replace(id=2**31 - 1), artifact)
     assert not ddi_documents.can_name(update._replace(id=2**31), artifact)
-    await halted(web)
+    await recall(web)
     found = (await client.follow((await client.poll())["cancelAction"])).json()
     assert (found["id"], found["cancelAction"]["stopId"]) == ("1", "1")
 
@@ -66,13 +58,13 @@ async def test_trap_03_a_pause_is_always_said_in_hours_minutes_and_seconds(web: 
     for _ in range(2):
         sleep = (await client.call("GET")).json()["config"]["polling"]["sleep"]
         assert (len(sleep), sleep) == (8, "00:05:00")
-        await halted(web)
+        await recall(web)
 
 
 async def test_trap_04_the_link_to_a_recall_has_no_query(web: Site) -> None:
     client = await offered(web)
     await client.follow(await client.artifact())
-    await halted(web)
+    await recall(web)
     [href] = (await client.poll()).values()
     assert "?" not in href
     answer = await client.follow(
@@ -136,7 +128,7 @@ async def test_trap_09_a_deployment_is_shown_until_it_is_closed_and_late_words_a
 async def test_trap_10_nobody_is_told_to_skip(web: Site) -> None:
     client = await offered(web)
     assert b"skip" not in (await client.call("GET", "/deploymentBase/1")).content
-    await halted(web)
+    await recall(web)
     assert "deploymentBase" not in await client.poll()
 
 
@@ -271,7 +263,7 @@ async def test_a_recorded_conversation_of_rauc_hawkbit_completes(web: Site) -> N
 async def test_a_recorded_refusal_of_rauc_hawkbit_to_stop_is_heard(web: Site) -> None:
     client = replace(await offered(web), agent=PYTHON)
     await client.follow(await client.artifact())
-    await halted(web)
+    await recall(web)
     line = (
         '{"id": "1", "time": "20261121T202940", "status": {"result": {"finished": "success"}, "execution": "rejected", '
         '"details": "Cancelling not supported"}}'

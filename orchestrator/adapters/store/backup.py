@@ -31,6 +31,7 @@ import msgspec
 from alembic.script import ScriptDirectory
 
 from orchestrator import __version__
+from orchestrator.adapters.durable import sync_folder
 from orchestrator.adapters.store.migrate import alembic_config
 from orchestrator.adapters.store.store import take_lock
 from orchestrator.errors import ConflictError, NotFoundError, TrustError, UnavailableError
@@ -145,7 +146,7 @@ def back_up(state: State, target: Path, now: float) -> Manifest:
             said = {"format": FORMAT, "deployment": state.deployment, "version": __version__, "schema": schema}
             manifest = msgspec.convert({**said, "made_at": now, "audit_n": audit_n, "files": parts}, Manifest)
             _pack(folder, manifest).replace(target)
-            _sync(target.parent)
+            sync_folder(target.parent)
     except OSError as error:
         raise UnavailableError(f"{target} cannot be written: {error.strerror}", code="backup") from None
     return manifest
@@ -193,7 +194,7 @@ def restore(backup: Path, state: State, now: float) -> Restored:
             vouching = beside.exists() and not checkpoints.exists()
             if vouching:
                 beside.replace(checkpoints)
-            _sync(database.parent)
+            sync_folder(database.parent)
         except OSError as error:
             raise UnavailableError(f"{database} cannot be replaced: {error.strerror}", code="backup") from None
         finally:
@@ -410,11 +411,3 @@ def _give_to_owner(path: Path) -> None:
     if os.geteuid() == 0:
         owner = path.parent.stat()
         os.chown(path, owner.st_uid, owner.st_gid)
-
-
-def _sync(folder: Path) -> None:
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)

@@ -20,6 +20,7 @@ from typing import Annotated
 import msgspec
 from sqlalchemy import Connection, Engine, select
 
+from orchestrator.adapters.durable import sync_folder
 from orchestrator.adapters.store.audit import SqlAuditLog
 from orchestrator.adapters.store.dialect import insert
 from orchestrator.adapters.store.schema import FENCE, SEQ, audit, counters
@@ -187,11 +188,7 @@ def write(path: Path, record: Record) -> None:
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(path.parent)
     except OSError as error:
         raise UnavailableError(f"{path} cannot be written: {error.strerror}", code="lease") from None
 

@@ -12,7 +12,6 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from base64 import b64decode
 from dataclasses import replace
 
 import structlog
@@ -33,6 +32,7 @@ from orchestrator.web.dialects.arduino_inference import Heard, Shown
 from orchestrator.web.dialects.handing import hand_out
 from orchestrator.web.downloads import NO_STORE
 from orchestrator.web.identity import device_of_token
+from orchestrator.web.logins import basic
 from orchestrator.web.polls import ask
 from orchestrator.wire.report import Hello, Kind, Report
 
@@ -227,13 +227,7 @@ def _not_now() -> Response:
 
 def _login(request: Request) -> tuple[str, str]:
     """Return name and password of a request, nothing where there are none that could be ours."""
-    scheme, _, text = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "basic" or len(text) > MAX_LOGIN_CHARS:
-        return "", ""
-    try:
-        name, _, password = b64decode(text.strip(), validate=True).decode().partition(":")
-    except ValueError:
-        return "", ""
+    name, password = basic(request.headers.get("authorization", ""), MAX_LOGIN_CHARS)
     return (name, password) if name else ("", "")
 
 

@@ -9,8 +9,6 @@ Rules:
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hmac
 import re
 from collections.abc import Awaitable, Callable
@@ -26,6 +24,7 @@ from orchestrator.errors import ForbiddenError, OrchestratorError
 from orchestrator.web.access import holder_of, permit
 from orchestrator.web.context import Context, UnauthorisedError
 from orchestrator.web.identity import MAX_TOKEN_CHARS
+from orchestrator.web.logins import basic
 from orchestrator.web.management import documents
 from orchestrator.web.management.actions import Actions
 from orchestrator.web.management.modules import Modules
@@ -129,11 +128,5 @@ async def _caller(request: Request, context: Context) -> Caller:
 
 def _login(header: str) -> tuple[str, str]:
     """Return name and token, both empty where there are none that could be ours."""
-    scheme, _, text = header.partition(" ")
-    if scheme.lower() != "basic" or len(text) > _MAX_LOGIN_CHARS:
-        return "", ""
-    try:
-        name, _, token = base64.b64decode(text.strip(), validate=True).decode().partition(":")
-    except (binascii.Error, ValueError):
-        return "", ""
+    name, token = basic(header, _MAX_LOGIN_CHARS)
     return (name, token) if len(token) <= MAX_TOKEN_CHARS else ("", "")

@@ -182,7 +182,7 @@ backup.back_up(state, Path(sys.argv[2]), 1.0)
 """
 
 
-@pytest.mark.parametrize("step", ["_copy", "examine", "_pack", "_sync"])
+@pytest.mark.parametrize("step", ["_copy", "examine", "_pack", "sync_folder"])
 def test_a_backup_that_is_killed_is_whole_or_not_there_and_in_nobodys_way(
     home: Path, tmp_path: Path, step: str
 ) -> None:
@@ -194,7 +194,7 @@ def test_a_backup_that_is_killed_is_whole_or_not_there_and_in_nobodys_way(
         with pytest.raises(ConflictError, match="is being made|is there already"):
             back_up(state_of(home), target, NOW)
         process.send_signal(signal.SIGKILL)
-    assert target.exists() == (step == "_sync")
+    assert target.exists() == (step == "sync_folder")
     assert dump(home / "state.db") == before
     if target.exists():
         assert dump(unpacked(target, tmp_path)) == before
