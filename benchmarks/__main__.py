@@ -16,7 +16,7 @@ from pathlib import Path
 
 import structlog
 
-from benchmarks import halts, ingest, pace, polls, rehearsal, start, step, triggers
+from benchmarks import halts, ingest, pace, polls, rehearsal, scrape, start, step, triggers
 from orchestrator.daemon import tune_interpreter
 from orchestrator.demo.broker import broker
 
@@ -45,6 +45,7 @@ async def _main() -> None:
         await step.run(_folder(folder, "step"), 5 * devices)
         await start.run(_folder(folder, "start"), 5 * devices)
         await polls.run(_folder(folder, "polls"), 5 * devices, 1)
+        await scrape.run(_folder(folder, "scrape"), 5 * devices)
     pace.run(rounds)
     rehearsal.run(rounds)
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from functools import partial
 from pathlib import Path
 
-from benchmarks import step
+from benchmarks import scrape, step
 from benchmarks.times import percentile, told_ms
+from orchestrator.core.pace.ceiling import STANDARD
+from orchestrator.engine.insight.vitals import vitals
+from tests.support.store import opened
 
 GENEROUS = 3.0
 """A machine that is shared is not asked for the 1.5 of the benchmark."""
@@ -15,6 +20,24 @@ async def test_a_step_costs_the_same_in_a_large_fleet(tmp_path: Path) -> None:
     small, large = await step.measure(tmp_path, 1000, 20_000)
     assert large.step_s < GENEROUS * small.step_s
     assert large.halt_s < step.MOST_HALT_S
+
+
+async def test_what_metrics_ask_the_database_costs_the_same_in_a_large_fleet(tmp_path: Path) -> None:
+    small_s, large_s = [await _asked_s(tmp_path / str(devices), devices) for devices in (3000, 20_000)]
+    assert large_s < GENEROUS * small_s
+
+
+async def _asked_s(folder: Path, devices: int) -> float:
+    folder.mkdir()
+    await scrape.prepare(folder, devices)
+    times: list[float] = []
+    async with opened(folder) as store:
+        for _ in range(20):
+            begun = time.perf_counter()
+            found = await store.read(partial(vitals, now=time.time(), limits=STANDARD))
+            times.append(time.perf_counter() - begun)
+    assert (found.devices, sum(queue.count for queue in found.queues)) == (devices, 3 * scrape.IN_FLIGHT)
+    return min(times)
 
 
 def test_a_percentile_is_one_of_the_times() -> None:

@@ -5,10 +5,12 @@ Rules:
 - No secret leaves: presigned queries, Authorization values, private keys, tokens and passwords are cut from every text.
 - What devices say is hostile: control and invisible characters are written as escapes, long texts are cut.
 - Libraries never log below `info`: their debug lines hold whole requests.
+- The journal is told what has been cleaned, with its fields; the stream gets what the journal did not take.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import unicodedata
@@ -17,6 +19,8 @@ from typing import Any, TextIO
 
 import structlog
 from structlog.types import EventDict, Processor, WrappedLogger
+
+from orchestrator.adapters.journal import Journal
 
 MAX_TEXT = 2048
 MAX_TRACEBACK = 16 * 1024
@@ -37,13 +41,14 @@ _SECRET_NAMES = frozenset({"authorization", "password", "secret", "secret_access
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
-def configure(level: str, style: str, stream: TextIO) -> None:
-    """Send all logging of this process to `stream`.
+def configure(level: str, style: str, stream: TextIO, journal: Journal | None = None) -> None:
+    """Send all logging of this process to `stream`, or to the journal behind it.
 
     Args:
         level: `debug`, `info`, `warning` or `error`.
         style: `json`, `pretty`, or `auto` for pretty on a terminal and JSON elsewhere.
         stream: where the lines go.
+        journal: is told of them instead, with their fields, as far as it takes them; None for nobody.
     """
     pretty = style == "pretty" or (style == "auto" and stream.isatty())
     threshold = logging.getLevelNamesMapping()[level.upper()]
@@ -55,11 +60,13 @@ def configure(level: str, style: str, stream: TextIO) -> None:
         clean,
     ]
     # Tracebacks are cleaned text by now; the pretty renderer must not format them anew, with their local variables.
-    renderer = (
+    renderer: Processor = (
         structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
         if pretty
         else structlog.processors.JSONRenderer()
     )
+    if journal is not None:
+        renderer = _told(journal, renderer)
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
@@ -77,8 +84,29 @@ def clean(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     return cleaned
 
 
+class _Handler(logging.StreamHandler[TextIO]):
+    """Writes what libraries say, unless the journal took it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(structlog.DropEvent):
+            super().emit(record)
+
+
+def _told(journal: Journal, renderer: Processor) -> Processor:
+    """Return the last step: it ends an event that the journal took, and renders the others for the stream."""
+
+    def tell(logger: WrappedLogger, method: str, event: EventDict) -> str:
+        said = dict(event)  # rendering takes from it
+        line = str(renderer(logger, method, event))
+        if journal.tell(line, said):
+            raise structlog.DropEvent
+        return line
+
+    return tell
+
+
 def _adopt_libraries(shared: list[Processor], renderer: Processor, threshold: int, stream: TextIO) -> None:
-    handler = logging.StreamHandler(stream)
+    handler = _Handler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[structlog.stdlib.add_logger_name, structlog.stdlib.ExtraAdder(), *shared],

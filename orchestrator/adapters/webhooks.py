@@ -4,7 +4,7 @@ Rules:
 - The name is looked up once, and the address that was judged is connected to; nothing is followed elsewhere, and no
   proxy of the environment is used.
 - What is not encrypted goes into listed networks alone.
-- Of an answer only its status is read.
+- Of an answer only its status is read, and when to come again.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import httpx2
 
 from orchestrator.adapters.reach import Network, address_of, is_listed, literal, target_of
 from orchestrator.errors import RequestError, UnavailableError
+from orchestrator.ports import Reply
 from orchestrator.wire.hosts import fault_of, is_plain, is_public
 
 _KEY = "webhooks.networks"
@@ -37,7 +38,7 @@ class HttpPoster:
         self._networks = tuple(networks)
         self._trust = trust or ssl.create_default_context()
 
-    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Reply:
         """See `ports.Poster.post`."""
         parts = urlsplit(url)
         host = parts.hostname or ""
@@ -59,6 +60,6 @@ class HttpPoster:
                 client,
                 client.stream("POST", target.url, content=body, headers=sent, extensions=target.extensions) as response,
             ):
-                return int(response.status_code)
+                return Reply(int(response.status_code), response.headers.get("retry-after", ""))
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise UnavailableError(f"no answer ({type(error).__name__})", code="no_answer") from None

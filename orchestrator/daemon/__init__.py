@@ -26,6 +26,7 @@ import structlog
 
 from orchestrator import __version__
 from orchestrator.adapters import logs
+from orchestrator.adapters.journal import Journal
 from orchestrator.adapters.s3 import THREADS as S3_THREADS
 from orchestrator.adapters.store import SqlStore, open_store
 from orchestrator.adapters.systemd import Notifier
@@ -66,7 +67,8 @@ def serve(settings: Settings, *, after_restore: bool = False, accept_keyset: int
     Raises:
         OrchestratorError: it cannot start; the text says why.
     """
-    logs.configure(settings.log.level, settings.log.format, sys.stdout)
+    journal = Journal.behind(sys.stdout, os.environ)
+    logs.configure(settings.log.level, settings.log.format, sys.stdout, journal)
     faulthandler.enable()  # a crash in native code leaves the stack of every thread in the journal
     tune_interpreter()
     try:

@@ -57,6 +57,19 @@ class Webhook:
     delivered_at: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a destination answered.
+
+    Attributes:
+        status: of HTTP.
+        retry_after: when to come again, as it says it; empty if it says nothing.
+    """
+
+    status: int
+    retry_after: str = ""
+
+
 class Webhooks(Protocol):
     """Destinations of events, and what was told of things that are no rows."""
 
@@ -92,8 +105,8 @@ class Webhooks(Protocol):
 class Poster(Protocol):
     """Sends events by HTTP."""
 
-    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
-        """Return the status that answers.
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Reply:
+        """Return what is answered.
 
         Raises:
             OrchestratorError: nothing may be sent there, or no answer came.

@@ -9,6 +9,7 @@ import pytest
 
 from orchestrator.adapters.webhooks import HttpPoster
 from orchestrator.errors import OrchestratorError, RequestError, UnavailableError
+from orchestrator.ports import Reply
 from tests.support.names import name_is
 from tests.support.receiver import receiver
 
@@ -18,7 +19,7 @@ HEADERS = {"content-type": "application/json", "webhook-id": "evt_1"}
 
 async def test_an_event_arrives_as_it_is() -> None:
     async with receiver() as there:
-        assert await HttpPoster(LOOPBACK).post(f"{there.url}?key=1", b'{"a":1}', HEADERS) == 204
+        assert await HttpPoster(LOOPBACK).post(f"{there.url}?key=1", b'{"a":1}', HEADERS) == Reply(204)
     (got,) = there.got
     assert (got.path, got.body) == ("/ota?key=1", b'{"a":1}')
     assert got.headers["host"] == f"127.0.0.1:{there.port}"
@@ -29,8 +30,15 @@ async def test_an_event_arrives_as_it_is() -> None:
 async def test_the_status_is_what_is_answered_and_nothing_is_followed(status: int) -> None:
     async with receiver() as there:
         there.status, there.extra = status, f"Location: {there.url}/else\r\n"
-        assert await HttpPoster(LOOPBACK).post(there.url, b"{}", HEADERS) == status
+        assert await HttpPoster(LOOPBACK).post(there.url, b"{}", HEADERS) == Reply(status)
     assert len(there.got) == 1
+
+
+async def test_when_to_come_again_is_told_as_it_is_said() -> None:
+    async with receiver() as there:
+        there.status, there.extra = 503, "retry-after: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
+        reply = await HttpPoster(LOOPBACK).post(there.url, b"{}", HEADERS)
+    assert reply == Reply(503, "Sun, 06 Nov 1994 08:49:37 GMT")
 
 
 @pytest.mark.parametrize(
@@ -65,7 +73,7 @@ async def test_a_name_that_leads_into_a_private_network_is_refused(
 async def test_the_address_that_was_judged_is_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
     looked_up = name_is(monkeypatch, "127.0.0.1")
     async with receiver() as there:
-        assert await HttpPoster(LOOPBACK).post(f"http://hooks.example.net:{there.port}/", b"{}", HEADERS) == 204
+        assert await HttpPoster(LOOPBACK).post(f"http://hooks.example.net:{there.port}/", b"{}", HEADERS) == Reply(204)
     assert looked_up == ["hooks.example.net"]
     assert there.got[0].headers["host"] == f"hooks.example.net:{there.port}"
 

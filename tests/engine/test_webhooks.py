@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +193,53 @@ async def test_a_destination_that_is_away_gets_everything_later_in_order(tmp_pat
 def test_pauses_grow_to_an_hour_and_are_scattered() -> None:
     assert [pause_s(failures, 1.0) for failures in (1, 2, 3, 10, 11, 10_000)] == [5, 10, 20, 2560, 3600, 3600]
     assert pause_s(1, 0.0) == 2.5
+
+
+def test_a_pause_is_not_shorter_than_is_wanted_and_never_longer_than_an_hour() -> None:
+    assert [pause_s(1, 0.0, wanted_s) for wanted_s in (0.0, 2.0, 90.0, 1e30)] == [2.5, 2.5, 90.0, LONGEST_PAUSE_S]
+    assert pause_s(10, 1.0, 90.0) == 2560
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "waits_s"),
+    [
+        (503, "120", 120.0),
+        (429, "120", 120.0),
+        (503, "{date}", 120.0),
+        (429, "1", 5.0),
+        (503, "99999999", LONGEST_PAUSE_S),
+        (503, "soon", 5.0),
+        (500, "120", 5.0),
+    ],
+)
+async def test_who_says_when_to_come_again_is_not_tried_before(
+    tmp_path: Path, status: int, said: str, waits_s: float
+) -> None:
+    async with office(tmp_path) as it, receiver() as there:
+        made = await it.add(there.url, "rollout.*")
+        date = format_datetime(_utc(it.plant.clock() + 120.0), usegmt=True)
+        there.status, there.extra = status, f"Retry-After: {said.format(date=date)}\r\n"
+        await it.note("a")
+        await it.bring()
+        assert (await it.get(made)).next_at == pytest.approx(it.plant.clock() + waits_s, abs=1.0)
+        there.status, there.extra = 204, ""
+        it.plant.clock.advance(waits_s - 2.0)
+        await it.bring()
+        assert len(there.got) == 1
+        it.plant.clock.advance(2.0)
+        await it.bring()
+        assert objects(there) == ["a", "a"]
+        assert (await it.get(made)).next_at is None
+
+
+async def test_who_is_gone_is_not_tried_however_it_says_when_to_come_again(tmp_path: Path) -> None:
+    async with office(tmp_path) as it, receiver() as there:
+        made = await it.add(there.url, "rollout.*")
+        there.status, there.extra = 410, "Retry-After: 1\r\n"
+        await it.note("a")
+        await it.bring()
+        found = await it.get(made)
+    assert (found.state, found.next_at) == (WebhookState.DISABLED, None)
 
 
 async def test_who_fails_for_a_day_is_marked_once_told_of_and_tried_on(tmp_path: Path) -> None:

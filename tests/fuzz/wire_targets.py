@@ -35,7 +35,7 @@ from orchestrator.web.dialects.ddi_feedback import (
     installed_in,
     version_in,
 )
-from orchestrator.wire import checkpoint, report, topics
+from orchestrator.wire import checkpoint, report, retry_after, topics
 from orchestrator.wire.endpoints import decode_endpoints
 from tests.fuzz.messages import DEVICE, hear_beat, take_bundle, take_keys
 from tests.fuzz.target import Target, as_text
@@ -148,6 +148,7 @@ def _words() -> list[Target]:
         b"pkcs11:serial=%01%02;id=%20;type=private?module-path=/x",
     )
     places = (b"https://fw.example.net/v1/dl/x", b"http://127.0.0.1:80/x", b"https://[::1]/", b"https://u@h:1/x?y")
+    waits = (b"120", b"Sun, 06 Nov 1994 08:49:37 GMT", b"Sunday, 06-Nov-94 08:49:37 GMT", b"Sun Nov  6 08:49:37 1994")
     quantities: dict[str, tuple[Callable[[object], object], tuple[bytes, ...]]] = {
         "duration": (units.parse_duration, (b"30s", b"1.5h", b"10ms")),
         "size": (units.parse_size, (b"64MiB", b"4096B")),
@@ -155,6 +156,7 @@ def _words() -> list[Target]:
     }
     return [
         Target("token address", lambda data: pkcs11.parse_uri(as_text(data)), (RequestError,), uris, 40),
+        Target("retry after", lambda data: retry_after.wait_s(as_text(data), 784_111_777.0), (), waits, 20, 200),
         Target("download address", lambda data: check_url(as_text(data), DEVICE), (Refused,), places, 40),
         *(
             Target(name, lambda data, parse=parse: parse(as_text(data)), (ValueError,), seeds, 10)  # type: ignore[misc]

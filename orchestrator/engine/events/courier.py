@@ -6,6 +6,7 @@ Rules:
 - The place moves on after the destination has answered: who is told twice is told under the same identifier.
 - One destination waits for no other. One that fails is tried again with growing, scattered pauses, is marked as failing
   after `PATIENCE_S`, and is tried on; only the answer 410 and people end that.
+- One that says when to come again (429 or 503 with `Retry-After`) is not tried before, within `LONGEST_PAUSE_S`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from orchestrator.core.trust.audit import Entry
 from orchestrator.engine.events.webhooks import MQTT, shown
 from orchestrator.errors import OrchestratorError, UnavailableError
 from orchestrator.ports import Bus, Lane, Poster, Store, Tx, Webhook, WebhookState
-from orchestrator.wire import events, topics
+from orchestrator.wire import events, retry_after, topics
 
 LOOK_S = 1.0
 PAGE = 100
@@ -39,6 +40,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 5.0, 3_600.0
 PATIENCE_S = 24 * 3_600.0
 """How long a destination may fail before it is marked as failing."""
 MQTT_EXPIRY_S = 86_400
+_BUSY = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 _MAX_ERROR = 200
 _log = structlog.get_logger(__name__)
 
@@ -50,10 +52,12 @@ class Outcome:
     Attributes:
         error: why it failed, empty if it did not.
         gone: whether the destination wants nothing any more.
+        wait_s: how long it wants not to be tried, 0 if it does not say.
     """
 
     error: str = ""
     gone: bool = False
+    wait_s: float = 0.0
 
 
 class Courier:
@@ -193,10 +197,11 @@ class Courier:
         secrets = [webhook.secret]
         if webhook.old_secret and webhook.old_until is not None and now < webhook.old_until:
             secrets.append(webhook.old_secret)
-        status = await self._poster.post(webhook.url, body, events.headers_of(secrets, event.id, int(now), body))
-        if HTTPStatus(200) <= status < HTTPStatus.MULTIPLE_CHOICES:
+        reply = await self._poster.post(webhook.url, body, events.headers_of(secrets, event.id, int(now), body))
+        if HTTPStatus(200) <= reply.status < HTTPStatus.MULTIPLE_CHOICES:
             return Outcome()
-        return Outcome(f"it answered {status}", gone=status == HTTPStatus.GONE)
+        wait_s = retry_after.wait_s(reply.retry_after, self._now()) if reply.status in _BUSY else 0.0
+        return Outcome(f"it answered {reply.status}", gone=reply.status == HTTPStatus.GONE, wait_s=wait_s)
 
 
 def settle(tx: Tx, webhook_id: str, n: int, outcome: Outcome, chance: float, now: float) -> bool:
@@ -212,9 +217,10 @@ def settle(tx: Tx, webhook_id: str, n: int, outcome: Outcome, chance: float, now
     return not outcome.error
 
 
-def pause_s(failures: int, chance: float) -> float:
-    """Return the pause after so many failures in a row, half of it left to chance."""
-    return min(FIRST_PAUSE_S * 2.0 ** min(failures - 1, 32), LONGEST_PAUSE_S) * (0.5 + 0.5 * chance)
+def pause_s(failures: int, chance: float, wanted_s: float = 0.0) -> float:
+    """Return the pause after so many failures in a row, half of it left to chance; none is shorter than is wanted."""
+    ours_s = min(FIRST_PAUSE_S * 2.0 ** min(failures - 1, 32), LONGEST_PAUSE_S) * (0.5 + 0.5 * chance)
+    return max(ours_s, min(wanted_s, LONGEST_PAUSE_S))
 
 
 def _after(found: Webhook, n: int, outcome: Outcome, chance: float, now: float) -> Webhook:
@@ -227,7 +233,7 @@ def _after(found: Webhook, n: int, outcome: Outcome, chance: float, now: float) 
     failed = replace(found, failures=failures, failed_at=failed_at, error=outcome.error, state=state)
     if outcome.gone:
         return replace(failed, state=WebhookState.DISABLED, next_at=None)
-    return replace(failed, next_at=now + pause_s(failures, chance))
+    return replace(failed, next_at=now + pause_s(failures, chance, outcome.wait_s))
 
 
 def _keep(tx: Tx, webhook_id: str, n: int) -> None:
