@@ -283,12 +283,21 @@ def _said(item: View) -> Iterator[tuple[float, str]]:
 def draw_artifacts(data: list[View]) -> None:
     """Print the list of artifacts."""
     table(
-        ("sha256", "name", "version", "rel", "hardware", "bytes", "uri"),
+        ("sha256", "name", "version", "rel", "hardware", "bytes", "format", "warnings", "uri"),
         [
-            (a["sha256"], a["name"], a["version"], a["rel"], ",".join(a["hardware"]), a["size_bytes"], a["uri"])
+            (a["sha256"], a["name"], a["version"], a["rel"], ",".join(a["hardware"]), a["size_bytes"])
+            + (a["recognised"] or a["format"], len(a["warnings"]), a["uri"])
             for a in data
         ],
     )
+
+
+def draw_artifact(data: View) -> None:
+    """Print an artifact, and what was noticed of its bytes."""
+    draw_artifacts([data])
+    for item in data["warnings"]:
+        word = click.style("warning", fg="yellow")
+        click.echo(f"  {word}  {plain(item['text'])}; {plain(item['remedy'])} [{item['code']}]")
 
 
 def draw_releases(data: list[View]) -> None:

@@ -62,8 +62,16 @@ class Status(TypedDict, total=False):
     store: StoreFigures
 
 
+class Remark(TypedDict):
+    """What was noticed of an image when it was imported."""
+
+    code: str
+    text: str
+    remedy: str
+
+
 class Artifact(TypedDict):
-    """An artifact that was imported."""
+    """An artifact that was imported: the format that its statement declares, and the one that was recognised."""
 
     sha256: str
     name: str
@@ -74,7 +82,10 @@ class Artifact(TypedDict):
     size_bytes: int
     uri: str
     source_version: str | None
+    format: str
+    recognised: str
     signature: str
+    warnings: list[Remark]
 
 
 class Release(TypedDict):

@@ -28,6 +28,21 @@ OTAD = "otad"
 
 
 @dataclass(frozen=True, slots=True)
+class Remark:
+    """What was noticed of an image.
+
+    Attributes:
+        code: stable word.
+        text: what is wrong, half a sentence. Whoever made the image may have written parts of it.
+        remedy: what to do.
+    """
+
+    code: str
+    text: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
 class Artifact:
     """An immutable payload whose statement was signed by the artifact key.
 
@@ -50,6 +65,9 @@ class Artifact:
             known.
         sha1: SHA-1 of the bytes in lower-case hex, "" if imported before it was kept; old clients check by it.
         md5: their MD5, likewise.
+        recognised: format that the bytes have, whatever the statement says; `raw` for none that is known, "" if
+            imported before it was kept.
+        remarks: what was noticed of the bytes at the import, and kept no device from them.
     """
 
     sha256: str
@@ -69,6 +87,8 @@ class Artifact:
     signature: str = ""
     sha1: str = ""
     md5: str = ""
+    recognised: str = ""
+    remarks: tuple[Remark, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from typing import Any, Final, TypeVar
 
 import structlog
 
-from orchestrator.core.model import DAEMON, Artifact
+from orchestrator.core.model import DAEMON, Artifact, Remark
 from orchestrator.errors import (
     ForbiddenError,
     NotFoundError,
@@ -31,7 +31,7 @@ from orchestrator.errors import (
     TrustError,
     UnavailableError,
 )
-from orchestrator.images import FORMATS, Intake, as_declared, signature_of
+from orchestrator.images import FORMATS, RAW, Intake, as_declared, signature_of
 from orchestrator.ports import ArtifactSource, Found, Locator
 from orchestrator.verifier import ARTIFACT, MAX_TOKEN_BYTES, PublicKey, Refused, open_token
 from orchestrator.wire import endpoints
@@ -47,6 +47,8 @@ _log = structlog.get_logger(__name__)
 _Result = TypeVar("_Result")
 _SHOWN = 4
 """Faults of an image that a refusal tells; the first one is mostly the reason for the others."""
+_KEPT = 16
+"""Remarks that are kept of an image."""
 
 
 async def examine(
@@ -88,11 +90,13 @@ async def examine(
     _check_size(found, claims["size"], limit_bytes)
     with Intake(claims["fmt"]) as intake:
         begin, digests = await _check_bytes(source, found.locator, claims, progress, intake)
-        signature = await _check_image(uri, claims["fmt"], intake)
+        image = await _check_image(uri, claims["fmt"], intake)
     if claims["comp"] == endpoints.COMPONENT:
         _check_endpoints(uri, begin, deployment)
+        image = _Image(endpoints.FORMAT)
     artifact = _artifact(claims, token, found.locator)
-    return replace(artifact, signature=signature, sha1=digests.sha1, md5=digests.md5)
+    artifact = replace(artifact, signature=image.signature, recognised=image.format, remarks=image.remarks)
+    return replace(artifact, sha1=digests.sha1, md5=digests.md5)
 
 
 async def _note_nothing(_uri: str, _error: OrchestratorError, _actor: str) -> None:
@@ -379,21 +383,35 @@ async def _check_bytes(
     return begin, digests
 
 
-async def _check_image(uri: str, declared: str, intake: Intake) -> str:
-    """Refuse an image that is not what its statement declares, or is not whole; warn where it declares nothing.
+@dataclass(frozen=True, slots=True)
+class _Image:
+    """What was found of an image.
 
-    Returns the signature that devices check by themselves, "" for none.
+    Attributes:
+        format: that its bytes have.
+        signature: the one that devices check by themselves, "" for none.
+        remarks: what was noticed.
     """
+
+    format: str = RAW
+    signature: str = ""
+    remarks: tuple[Remark, ...] = ()
+
+
+async def _check_image(uri: str, declared: str, intake: Intake) -> _Image:
+    """Refuse an image that is not what its statement declares, or is not whole; warn where it declares nothing."""
     findings = await _set_aside(uri, intake.findings)
     if findings is None:
-        return ""
+        return _Image()
     faults = [*findings.faults, *as_declared(findings, declared)]
     if faults and declared in FORMATS:
         text = f"{uri} is no {declared} image that devices should get: {' / '.join(map(str, faults[:_SHOWN]))}"
         raise RequestError(text, code="bad_image")
-    for fault in (*faults, *findings.warnings):
+    noticed = (*faults, *findings.warnings)
+    for fault in noticed:
         _log.warning("artifact.doubtful", uri=uri, format=findings.format, code=fault.code, reason=str(fault))
-    return signature_of(findings, declared)
+    remarks = tuple(Remark(fault.code, fault.text, fault.remedy) for fault in noticed[:_KEPT])
+    return _Image(findings.format, signature_of(findings, declared), remarks)
 
 
 async def _set_aside(uri: str, work: Callable[[], _Result]) -> _Result:

@@ -10,7 +10,7 @@ from orchestrator.ports.acts import Addition, Answers, Kept
 from orchestrator.ports.artifacts import ArtifactSource, Found, Locator
 from orchestrator.ports.audit import AuditLog, Pinned, Witness
 from orchestrator.ports.bus import Bus, Message
-from orchestrator.ports.events import Poster, Webhook, Webhooks, WebhookState
+from orchestrator.ports.events import Poster, Reply, Webhook, Webhooks, WebhookState
 from orchestrator.ports.insight import Alike, Insight, Kin, Milestone, Ran, Shown, Sign
 from orchestrator.ports.operators import Approvals, Operator, Operators, Review, Token
 from orchestrator.ports.records import (
@@ -67,6 +67,7 @@ __all__ = [
     "Queue",
     "Ran",
     "Registry",
+    "Reply",
     "Result",
     "Review",
     "Rollouts",

@@ -1,4 +1,4 @@
-"""The pages in real Chromium: nothing is complained of, everybody can use them, and they follow what happens."""
+"""The pages in real Chromium: nothing is complained of, and everybody can use them. `test_live` has how they follow."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ import pytest
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, Page, expect
 
-from orchestrator.core.model import UpdateState
-from orchestrator.web.pages import rollout as rollout_pages
 from tests.browser.conftest import watch
 from tests.browser.screenshots import EVERYTHING, LOOKS, PAGES
 from tests.support.pages import Served
@@ -63,75 +61,6 @@ async def test_a_page_is_small(browser: Browser, served: Served) -> None:
         assert {kind for _, kind, _ in parts} >= {"navigation", "link", "script"}
         assert 2_000 < sum(size for _, _, size in parts) < MAX_PAGE_BYTES, parts
     await watched.page.close()
-
-
-async def test_the_page_follows_the_rollout(browser: Browser, served: Served) -> None:
-    watched = await watch(browser, served, "vic")
-    page = await watched.go(f"/rollouts/{RUNNING}")
-    healthy = page.locator(".facts div", has_text="Healthy").locator("dd")
-    before = await healthy.inner_text()
-    it = served.world.plant
-    rollout = await it.store.read(lambda tx: tx.rollout_named(RUNNING))
-    assert rollout is not None
-    await it.confirm((await it.updates(rollout, UpdateState.OFFERED))[:3])
-    await expect(healthy).not_to_have_text(before, timeout=15_000)
-    assert watched.faults == []
-    await page.close()
-
-
-async def test_the_page_catches_up_when_its_connection_was_lost(browser: Browser, served: Served) -> None:
-    watched = await watch(browser, served, "vic")
-    page = await watched.go(f"/rollouts/{RUNNING}")
-    healthy = page.locator(".facts div", has_text="Healthy").locator("dd")
-    before = await healthy.inner_text()
-    await page.context.set_offline(True)
-    it = served.world.plant
-    rollout = await it.store.read(lambda tx: tx.rollout_named(RUNNING))
-    assert rollout is not None
-    await it.confirm((await it.updates(rollout, UpdateState.OFFERED))[:3])
-    await page.wait_for_timeout(2_500)
-    assert await healthy.inner_text() == before
-    await page.context.set_offline(False)
-    await expect(healthy).not_to_have_text(before, timeout=15_000)
-    await page.close()
-
-
-async def test_a_page_that_is_refused_the_stream_follows_all_the_same(
-    browser: Browser, served: Served, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(rollout_pages, "MOST_STREAMS", 0)
-    watched = await watch(browser, served, "vic")
-    page = await watched.go(f"/rollouts/{RUNNING}")
-    healthy = page.locator(".facts div", has_text="Healthy").locator("dd")
-    before = await healthy.inner_text()
-    it = served.world.plant
-    rollout = await it.store.read(lambda tx: tx.rollout_named(RUNNING))
-    assert rollout is not None
-    await it.confirm((await it.updates(rollout, UpdateState.OFFERED))[:3])
-    await expect(healthy).not_to_have_text(before, timeout=15_000)
-    await page.close()
-
-
-async def test_who_writes_is_not_disturbed(browser: Browser, served: Served) -> None:
-    watched = await watch(browser, served, "ann")
-    page = await watched.go(f"/rollouts/{RUNNING}")
-    await page.get_by_role("group", name="Acts").get_by_role("button", name="Skip stage").click()
-    reason = page.get_by_role("dialog").get_by_label("Reason")
-    await reason.fill("the lab saw")
-    it = served.world.plant
-    rollout = await it.store.read(lambda tx: tx.rollout_named(RUNNING))
-    assert rollout is not None
-    healthy = page.locator(".facts div", has_text="Healthy").locator("dd")
-    before = await healthy.inner_text()
-    await it.confirm((await it.updates(rollout, UpdateState.OFFERED))[:3])
-    await page.wait_for_timeout(2_500)
-    await expect(reason).to_have_value("the lab saw")
-    assert await healthy.inner_text() == before
-    assert watched.faults == []
-    await page.keyboard.press("Escape")
-    await expect(healthy).not_to_have_text(before, timeout=15_000)
-    assert watched.faults == []
-    await page.close()
 
 
 async def test_a_person_pauses_and_resumes(browser: Browser, served: Served) -> None:

@@ -19,7 +19,18 @@ from typing import Any
 import pytest
 
 from orchestrator.core.edit import Change
-from orchestrator.core.model import Device, Phase, Reason, Release, Rollout, Stage, TallyKey, Update, UpdateState
+from orchestrator.core.model import (
+    Device,
+    Phase,
+    Reason,
+    Release,
+    Remark,
+    Rollout,
+    Stage,
+    TallyKey,
+    Update,
+    UpdateState,
+)
 from orchestrator.core.pace.hold import Hold, Situation
 from orchestrator.core.pace.requirement import Condition, Link, Told, Unmet, Wish
 from orchestrator.core.targeting.cohort import Member, Sieve
@@ -319,7 +330,8 @@ async def test_a_later_statement_of_an_artifact_is_kept_in_the_place_of_the_firs
 
 async def test_what_is_found_of_an_artifact_later_is_kept(store: Store) -> None:
     first = make_artifact(2)
-    later = replace(first, signature="rauc", sha1="a" * 40, md5="b" * 32)
+    remarks = (Remark("no_hash", 'no "hash" \u202e', "build it anew"), Remark("old", "it is old", "look at it"))
+    later = replace(first, signature="rauc", sha1="a" * 40, md5="b" * 32, recognised="raucb", remarks=remarks)
     await write(store, lambda tx: tx.add_artifact(first, 1.0))
     await write(store, lambda tx: tx.restate(later))
     assert await store.read(lambda tx: tx.artifacts()) == [later]

@@ -19,6 +19,7 @@ from orchestrator.engine.insight import explain, views
 from orchestrator.engine.rollouts import quarantine
 from orchestrator.engine.rollouts.operations import NewDevice, create_release, enrol
 from orchestrator.errors import NotFoundError
+from orchestrator.ports import Event
 from orchestrator.wire.report import Hello, Kind
 from orchestrator.wire.report import State as Online
 from tests.support.builders import REST, make_plan, make_stage_plan
@@ -448,3 +449,16 @@ async def test_who_did_what_is_told_votes_included(it: Plant) -> None:
         ("ann", "start", "now"),
         ("ann", "halt", "it smells"),
     ]
+
+
+def test_one_act_is_told_once_and_two_acts_twice() -> None:
+    def event(stage: int, code: str = "operator_skip", text: str = "hurry") -> Event:
+        return Event(float(stage), Phase.RUNNING, code, text, "ann", stage)
+
+    twice = [event(0), event(1), event(1), event(2)]
+    assert explain.told_once(twice) == [twice[0], twice[2]]
+    other = [event(0), event(1, text="by another word")]
+    assert explain.told_once(other) == other
+    passed = [event(0, "passed", "so"), event(1, "passed", "so")]
+    assert explain.told_once(passed) == passed
+    assert explain.told_once([]) == []

@@ -135,7 +135,7 @@ async def test_a_signed_artifact_is_read_once_and_pinned(folder: Folder) -> None
     )
     pinned = (await folder.stat(uri)).locator.version
     hashes = {"sha1": hashlib.sha1(IMAGE).hexdigest(), "md5": hashlib.md5(IMAGE).hexdigest()}
-    described = replace(_described(IMAGE), sha1=hashes["sha1"], md5=hashes["md5"])
+    described = replace(_described(IMAGE), sha1=hashes["sha1"], md5=hashes["md5"], recognised="raw")
     assert artifact == replace(described, statement=token.decode(), uri=uri, source_version=pinned)
     assert folder.read_uris == [uri + ".statement", uri]
     assert steps == [(1 << 20, len(IMAGE)), (len(IMAGE), len(IMAGE))]

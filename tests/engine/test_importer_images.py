@@ -17,6 +17,7 @@ from orchestrator.core.model import Artifact
 from orchestrator.core.trigger import statement_claims
 from orchestrator.engine.importer import examine
 from orchestrator.errors import RequestError, UnavailableError
+from orchestrator.images import Fault, Findings, Intake
 from orchestrator.verifier import ARTIFACT, PublicKey
 from orchestrator.wire.token import TokenType, assemble, encode64, signing_input
 from tests.images import forge
@@ -86,10 +87,38 @@ async def test_where_nothing_is_declared_faults_are_warnings(tmp_path: Path) -> 
     assert seen == {"event": "artifact.doubtful", "log_level": "warning", "code": "hash", "format": "esp32"}
 
 
-async def test_warnings_of_a_good_image_are_logged(tmp_path: Path) -> None:
+async def test_warnings_of_a_good_image_are_logged_and_kept(tmp_path: Path) -> None:
     with capture_logs() as logs:
-        await import_image(tmp_path, forge.esp32(hashed=False), "esp32")
+        found = await import_image(tmp_path, forge.esp32(hashed=False), "esp32")
     assert [(entry["event"], entry["code"]) for entry in logs] == [("artifact.doubtful", "no_hash")]
+    [remark] = found.remarks
+    assert remark.code == "no_hash"
+    assert f"{remark.text}; {remark.remedy}" == logs[0]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("data", "declared", "recognised", "codes"),
+    [
+        (forge.esp32(), "esp32", "esp32", []),
+        (forge.esp32(), "raw", "esp32", []),
+        (forge.flipped(forge.esp32(), -1), "raw", "esp32", ["hash"]),
+        (forge.esp32(), "vendor-7", "esp32", []),
+        (b"anything", "raw", "raw", []),
+    ],
+)
+async def test_what_is_recognised_is_kept_whatever_is_declared(
+    tmp_path: Path, data: bytes, declared: str, recognised: str, codes: list[str]
+) -> None:
+    found = await import_image(tmp_path, data, declared)
+    assert (found.format, found.recognised) == (declared, recognised)
+    assert [item.code for item in found.remarks] == codes
+
+
+async def test_of_very_many_remarks_some_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    many = tuple(Fault(f"code_{at}", "odd", "look at it") for at in range(64))
+    monkeypatch.setattr(Intake, "findings", lambda _: Findings("esp32", 1, warnings=many))
+    found = await import_image(tmp_path, forge.esp32(), "esp32")
+    assert [item.code for item in found.remarks] == [f"code_{at}" for at in range(16)]
 
 
 async def test_without_room_it_is_tried_again_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from orchestrator.core.model import UpdateState
+from orchestrator.core.model import Remark, UpdateState
 from orchestrator.core.pace.ceiling import STANDARD
 from orchestrator.core.rollout import Return
 from orchestrator.core.targeting.facts import Change
@@ -125,6 +125,7 @@ async def test_a_token_that_is_renewed_leaves_the_dialect_unless_it_is_named(it:
 async def test_an_image_that_is_looked_at_anew_gets_what_was_found(it: Plant) -> None:
     old = make_artifact()
     found = replace(old, signature="rauc", sha1="a" * 40, md5="b" * 32, uri="file:///elsewhere")
+    found = replace(found, recognised="raucb", remarks=(Remark("odd", "it is odd", "look at it"),))
     for artifact in (old, found):
         await it.write(lambda tx, item=artifact: operations.register_artifact(tx, item, it.clock()))
     assert await it.store.read(lambda tx: tx.artifact(old.sha256)) == replace(found, uri=old.uri)

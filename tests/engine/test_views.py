@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pytest
 
-from orchestrator.core.model import UpdateState
+from orchestrator.core.model import Remark, UpdateState
 from orchestrator.engine.insight import views
 from orchestrator.errors import NotFoundError
 from orchestrator.wire.report import Kind
@@ -73,6 +74,11 @@ async def test_artifacts_and_releases_have_a_line_each(it: Plant) -> None:
     artifact = make_artifact(2, ("m1",), source_version="v7")
     line = views.artifact_line(artifact)
     assert (line["sha256"], line["hardware"], line["source_version"]) == (artifact.sha256, ["m1"], "v7")
+    assert (line["format"], line["recognised"], line["warnings"]) == (artifact.format, "", [])
+    noticed = replace(artifact, recognised="esp32", remarks=(Remark("no_hash", "it has none", "build it anew"),))
+    warnings = [{"code": "no_hash", "text": "it has none", "remedy": "build it anew"}]
+    line = views.artifact_line(noticed)
+    assert (line["recognised"], line["warnings"]) == ("esp32", warnings)
     [release] = await it.store.read(lambda tx: tx.releases())
     assert views.release_line(release) == {
         "name": "radio-2.0.0",

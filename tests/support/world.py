@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
-from orchestrator.core.model import Phase, Rollout, SizeKind, StagePlan, UpdateState
+from orchestrator.core.model import Phase, Remark, Rollout, SizeKind, StagePlan, UpdateState
 from orchestrator.core.rollout import Command
 from orchestrator.core.targeting.advisory import Severity
 from orchestrator.core.targeting.facts import Change
@@ -33,9 +33,11 @@ from tests.support.factory import Plant, make_artifact, make_report
 MODELS = {"gateway-3": 1400, "sensor-12": 340, "camera-2": 260}
 VERSIONS = (("1.0.0", 1), ("0.9.4", 1), ("0.9.1", 1))
 RUNNING, HALTED, COMPLETE, DRAFT = "gateway-spring", "camera-night", "sensor-1-4", "sensor-1-5"
+NO_HASH = Remark("no_hash", "no SHA-256 is appended", "build it with one, so that a torn download is seen")
 FORMATS: dict[str, dict[str, Any]] = {
-    "gateway": {"format": "swu", "signature": "swupdate", "min_from": 1, "size_bytes": 48_300_000},
-    "sensor": {"format": "esp32", "signature": "esp32-secure-boot-v2", "size_bytes": 1_310_720},
+    "gateway": {"format": "swu", "recognised": "swu", "signature": "swupdate", "min_from": 1, "size_bytes": 48_300_000},
+    "sensor": {"format": "esp32", "recognised": "esp32", "signature": "esp32-secure-boot-v2", "size_bytes": 1_310_720},
+    "camera": {"format": "raw", "recognised": "esp32", "size_bytes": 917_504, "remarks": (NO_HASH,)},
 }
 DAYS = 12
 SITES = ("berlin-1", "berlin-2", "lyon-1", "porto-3")

@@ -99,7 +99,10 @@ async def test_an_artifact_is_imported_and_listed(web: Site) -> None:
         "size_bytes": 500,
         "uri": uri,
         "source_version": "",
+        "format": "raw",
+        "recognised": "raw",
         "signature": "",
+        "warnings": [],
     }
     assert (await web.ops("GET", "/artifacts")).json() == [made.json()]
     assert (await web.ops("POST", "/artifacts", {"uri": uri})).json() == made.json()

@@ -42,6 +42,7 @@ class SqlCatalogue:
     def restate(self, artifact: Artifact) -> None:
         """See `ports.Catalogue.restate`."""
         found = {"signature": artifact.signature, "sha1": artifact.sha1, "md5": artifact.md5}
+        found |= {"recognised": artifact.recognised, "remarks": rows.to_json(artifact.remarks)}
         said = {"statement": artifact.statement, "leaves": rows.to_json(artifact.leaves), **found}
         self._connection.execute(update(artifacts).where(artifacts.c.sha256 == artifact.sha256).values(said))
 

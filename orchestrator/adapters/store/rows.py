@@ -24,6 +24,7 @@ from orchestrator.core.model import (
     Plan,
     Reason,
     Release,
+    Remark,
     Rollout,
     Stage,
     Update,
@@ -37,6 +38,7 @@ _ATTRIBUTES = msgspec.json.Decoder(dict[str, str])
 _FACTS = msgspec.json.Decoder(Facts)
 _SITUATION = msgspec.json.Decoder(Situation)
 _RELS = msgspec.json.Decoder(tuple[int, ...])
+_REMARKS = msgspec.json.Decoder(tuple[Remark, ...])
 _PLAN = msgspec.json.Decoder(Plan)
 _CHANGES = msgspec.json.Decoder(tuple[Change, ...])
 _STAGES = msgspec.json.Decoder(tuple[Stage, ...])
@@ -139,13 +141,16 @@ def artifact(row: Row[Any]) -> Artifact:
         signature=row.signature,
         sha1=row.sha1,
         md5=row.md5,
+        recognised=row.recognised,
+        remarks=_REMARKS.decode(row.remarks),
     )
 
 
 def artifact_values(item: Artifact, now: float) -> dict[str, object]:
     """Return the columns of an artifact."""
     values = {name: getattr(item, name) for name in Artifact.__dataclass_fields__}
-    return values | {"hardware": to_json(item.hardware), "leaves": to_json(item.leaves), "imported_at": now}
+    lists = {"hardware": to_json(item.hardware), "leaves": to_json(item.leaves), "remarks": to_json(item.remarks)}
+    return values | lists | {"imported_at": now}
 
 
 def release(row: Row[Any], hashes: tuple[str, ...]) -> Release:

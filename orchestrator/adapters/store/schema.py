@@ -101,6 +101,9 @@ artifacts = Table(
     Column("signature", Text, server_default="", nullable=False),
     Column("sha1", Text, server_default="", nullable=False),
     Column("md5", Text, server_default="", nullable=False),
+    # What the bytes are, and what was noticed of them, when they were imported; empty where it was not kept.
+    Column("recognised", Text, server_default="", nullable=False),
+    Column("remarks", Text, server_default="[]", nullable=False),
 )
 
 sightings = Table(

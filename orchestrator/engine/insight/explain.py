@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 from orchestrator.core import rollout as machine
 from orchestrator.core.judging import diversity, evidence, judgement, liars, prospect
@@ -29,6 +30,8 @@ from orchestrator.engine.offers import allowance
 from orchestrator.engine.targeting.unsigned import exception_for
 from orchestrator.ports import DeliveryKind, Event, Tx
 
+_WORDS = frozenset({"operator_skip", "operator_advance"})
+"""By which a person puts their word in the place of a stage's evidence."""
 _GATES = {
     "opening": "opening",
     "offering": "offers",
@@ -73,7 +76,7 @@ def explain_rollout(
     decision = allowance.decide(tx, rollout, tally, now, limits, hearing=hearing)
     decision = replace(decision, reason=trouble.standing(tx, rollout, tally, decision.reason, faults))
     refusals = trouble.refusals(tx, rollout, tally)
-    events = tx.events(rollout.id)
+    events = told_once(tx.events(rollout.id))
     return {
         "name": name,
         "release": rollout.plan.release,
@@ -255,6 +258,16 @@ def _strata(tally: Tally) -> list[View]:
         line["confirmed"] += count if key.state == UpdateState.CONFIRMED else 0
         line["failures"] += count if key.state in AGAIN or key.state in FAILURES else 0
     return [found[stratum] for stratum in sorted(found)]
+
+
+def told_once(events: Sequence[Event]) -> list[Event]:
+    """Return events without the moves to the next stage that only carry out the word of a person before them."""
+    found = list(events[:1])
+    for before, item in pairwise(events):
+        same = (item.code, item.text, item.actor) == (before.code, before.text, before.actor)
+        if not (item.code in _WORDS and item.phase is Phase.RUNNING and same and item.stage == before.stage + 1):
+            found.append(item)
+    return found
 
 
 def _people(tx: Tx, name: str, events: list[Event]) -> list[View]:

@@ -93,6 +93,11 @@ class Feed:
         self._running = False
         self._asked = asyncio.Event()
 
+    @property
+    def is_running(self) -> bool:
+        """Whether anybody can be told; no more when the daemon stops."""
+        return self._running
+
     async def run(self, pause: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         """Look for changes for ever, while anybody listens."""
         self._running = True

@@ -145,7 +145,10 @@ def artifact_line(artifact: Artifact) -> View:
         "size_bytes": artifact.size_bytes,
         "uri": artifact.uri,
         "source_version": artifact.source_version,
+        "format": artifact.format,
+        "recognised": artifact.recognised,
         "signature": artifact.signature,
+        "warnings": [{"code": item.code, "text": item.text, "remedy": item.remedy} for item in artifact.remarks],
     }
 
 

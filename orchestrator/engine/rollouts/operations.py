@@ -208,6 +208,7 @@ def _restate(tx: Tx, artifact: Artifact, now: float, actor: str) -> None:
     """Known bytes take a statement that allows to leave more releases; one that allows less takes nothing away."""
     known = _artifact(tx, artifact.sha256)
     found = replace(known, signature=artifact.signature, sha1=artifact.sha1, md5=artifact.md5)
+    found = replace(found, recognised=artifact.recognised, remarks=artifact.remarks)
     same = replace(found, statement=artifact.statement, leaves=artifact.leaves)
     before, after = set(known.leaves), set(artifact.leaves)
     comparable = before <= after or after <= before

@@ -29,5 +29,5 @@ def artifacts_routes(house: House) -> list[Route]:
 
 
 def _line(item: Artifact) -> shown.View:
-    said = {"format": item.format, "sec": item.sec, "min_from": item.min_from, "leaves": list(item.leaves)}
+    said = {"sec": item.sec, "min_from": item.min_from, "leaves": list(item.leaves)}
     return views.artifact_line(item) | said

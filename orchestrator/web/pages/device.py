@@ -1,4 +1,9 @@
-"""The page of one device: what it is, why it has or has not each release, and the forms of quarantine."""
+"""The page of one device: what it is, why it has or has not each release, and the forms of quarantine.
+
+Rules:
+- An open page follows the device and the moves of rollouts. What it says of the counts of a rollout may be a minute
+  old: they change with every other device.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +11,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from orchestrator.core.model import Device
+from orchestrator.core.model import Device, Phase
+from orchestrator.core.rollout import FINISHED
 from orchestrator.core.trust.roles import Act
 from orchestrator.engine import named
 from orchestrator.engine.insight import explain
-from orchestrator.engine.rollouts import quarantine
+from orchestrator.engine.rollouts import quarantine, seen
 from orchestrator.errors import ConflictError
 from orchestrator.ports import Lane, Tx
 from orchestrator.verifier import TRIGGER
-from orchestrator.web.pages.house import Form, House, Visitor, reason_of
+from orchestrator.web.pages.changes import print_of
+from orchestrator.web.pages.house import Form, House, Visitor, live, reason_of
 from orchestrator.web.pages.views import device as shown
+
+_LIVE = frozenset(Phase) - FINISHED
 
 
 def device_routes(house: House) -> list[Route]:
@@ -23,6 +32,7 @@ def device_routes(house: House) -> list[Route]:
     desk = _Desk(house)
     return [
         house.page("/devices/{device_id}", desk.page),
+        house.events("/changes/devices/{device_id}", desk.look),
         house.form("/devices/{device_id}/quarantine", desk.enter, Act.QUARANTINE, _back),
         house.form("/devices/{device_id}/release", desk.leave, Act.QUARANTINE, _back),
     ]
@@ -41,13 +51,19 @@ class _Desk:
         hearing, limits = self._context.hearing(), self._context.conductor.limits
         faults = self._context.keyring.faults(TRIGGER)
 
-        def work(tx: Tx) -> tuple[shown.View, str]:
+        def work(tx: Tx) -> tuple[shown.View, str, str]:
             why = explain.explain_device(tx, device_id, now, hearing=hearing, limits=limits, faults=faults)
-            return why, _mark(named.device(tx, device_id))
+            return why, _mark(named.device(tx, device_id)), _print_of(tx, device_id)
 
-        why, mark = await self._context.store.read(work)
+        why, mark, print_ = await self._context.store.read(work)
         page = shown.page(why, visitor.caller, now)
-        return self._house.show("device.html", visitor, "devices", title=device_id, page=page, seen=mark)
+        follows = live(request, f"/changes/devices/{device_id}", print_)
+        return self._house.show("device.html", visitor, "devices", title=device_id, page=page, seen=mark, live=follows)
+
+    async def look(self, request: Request) -> str:
+        """Return the print of the page."""
+        device_id = request.path_params["device_id"]
+        return await self._context.store.read(lambda tx: _print_of(tx, device_id))
 
     async def enter(self, request: Request, visitor: Visitor, form: Form) -> str:
         """Leave a device out of all rollouts."""
@@ -79,6 +95,15 @@ class _Desk:
 def _mark(device: Device) -> str:
     """Return what says in which quarantine a device is."""
     return f"{device.quarantined_at!r}" if device.quarantine else ""
+
+
+def _print_of(tx: Tx, device_id: str) -> str:
+    """Return what differs whenever the device, what it goes through or the standing of a rollout does."""
+    rollouts = tx.rollouts(_LIVE)
+    going = {item.id for item in rollouts}
+    updates = tx.updates_of([device_id])
+    told = [(tx.parcels(item.id), len(tx.lines(item.id))) for item in updates if item.rollout_id in going]
+    return print_of(named.device(tx, device_id), updates, told, [(item.id, seen.mark(item)) for item in rollouts])
 
 
 def _back(request: Request, _: Form) -> str:

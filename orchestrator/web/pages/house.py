@@ -5,6 +5,7 @@ Rules:
 - A page changes nothing on GET. A form is answered by going to a page, which says what became of it.
 - A form is done once (`once`). Who was signed out meanwhile, by a daemon that started again, is told after signing in.
 - No page loads anything from elsewhere, runs anything that stands in it, or is shown inside another site.
+- What a page asks for by itself keeps nobody signed in, and takes no notice from who shall read it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from urllib.parse import parse_qsl, urlencode
 import structlog
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from orchestrator.core.trust.approval import ApprovalNeededError
@@ -36,6 +37,7 @@ from orchestrator.web.bodies import body_of
 from orchestrator.web.context import Context, UnauthorisedError
 from orchestrator.web.pages import once, words
 from orchestrator.web.pages.assets import Assets
+from orchestrator.web.pages.changes import Changes, Live
 from orchestrator.web.pages.session import Notice, Session, Sessions
 
 MAX_FORM_BYTES = 16 * 1024
@@ -66,6 +68,7 @@ NAVIGATION = (
 )
 """The pages that every page leads to: the word by which a page says that it is one of them, its name, its place, and
 who sees it."""
+_EVENTS = "text/event-stream"
 _STATUS: tuple[tuple[type[OrchestratorError], int], ...] = (
     (NotFoundError, 404),
     (ForbiddenError, 403),
@@ -83,10 +86,12 @@ class Visitor:
     Attributes:
         caller: the account, as the API would know it.
         session: the session of the browser.
+        unasked: whether an open page asks by itself, and no person.
     """
 
     caller: Caller
     session: Session
+    unasked: bool = False
 
     def say(self, kind: str, text: str) -> None:
         """Say something on the next page; see `Notice`."""
@@ -96,6 +101,8 @@ class Visitor:
 Form = Mapping[str, str]
 ActOf = Callable[[Request], Act]
 Show = Callable[[Request, Visitor], Awaitable[Response]]
+LookAt = Callable[[Request], Awaitable[str]]
+"""Returns the print of what the page of a request shows; see `changes`."""
 Do = Callable[[Request, Visitor, Form], Awaitable[str]]
 """Does what a form asks for; returns what became of it, as a sentence."""
 
@@ -111,6 +118,7 @@ class House:
         self.context = context
         self.sessions = Sessions(context.now)
         self.assets = Assets()
+        self.changes = Changes()
         self.is_secure = context.public_url.startswith("https:")
         loader = PackageLoader("orchestrator.web.pages")
         self._templates = Environment(
@@ -135,6 +143,29 @@ class House:
             return await show(request, visitor)
 
         return Route(path, self.guarded(answer), methods=["GET"])
+
+    def events(self, path: str, look: LookAt, act: Act = Act.READ) -> Route:
+        """Return the route of the stream by which a page hears that it would be another one by now.
+
+        Args:
+            path: where it is, one place for each thing that is shown.
+            look: looks at what is shown.
+            act: the act that the page is.
+        """
+
+        async def begin(request: Request, _: Visitor) -> Response:
+            async def ask() -> None:
+                if self.context.feed is not None and not self.context.feed.is_running:
+                    raise UnavailableError("the daemon stops")  # and waits for no page that is open
+                access.permit((await self.visitor(request)).caller, act)
+
+            self.changes.check()
+            await look(request)  # what is not there is said before anything is sent
+            before = request.query_params.get("print", "")
+            body = self.changes.stream(request.url.path, lambda: look(request), before, ask)
+            return StreamingResponse(body, 200, HEADERS | {"X-Accel-Buffering": "no"}, _EVENTS)
+
+        return self.page(path, begin, act)
 
     def form(
         self,
@@ -206,20 +237,22 @@ class House:
 
         return safely
 
-    async def visitor(self, request: Request, *, touch: bool = True) -> Visitor:
+    async def visitor(self, request: Request) -> Visitor:
         """Return who is looking.
 
         Raises:
             UnauthorisedError: nobody who is signed in.
         """
-        session = self.sessions.find(request.cookies.get(self.cookie, ""), touch=touch)
+        unasked = _is_unasked(request)
+        session = self.sessions.find(request.cookies.get(self.cookie, ""), touch=not unasked)
         if session is None:
             raise UnauthorisedError("nobody is signed in")
-        return Visitor(await access.still_holder_of(session.token_id, self.context), session)
+        return Visitor(await access.still_holder_of(session.token_id, self.context), session, unasked)
 
     def render(self, template: str, status_: int = 200, /, **shown: Any) -> Response:
         """Return a page for nobody in particular."""
-        text = self._templates.get_template(template).render({"visitor": None, "notices": [], "here": ""} | shown)
+        nothing: dict[str, Any] = {"visitor": None, "notices": [], "here": "", "live": None}
+        text = self._templates.get_template(template).render(nothing | shown)
         return HTMLResponse(text, status_, HEADERS)
 
     def show(self, template: str, visitor: Visitor, here: str, **shown: Any) -> Response:
@@ -231,14 +264,26 @@ class House:
             here: its place in the navigation.
             shown: what the template shows.
         """
-        notices = visitor.session.take_notices()
+        notices = [] if visitor.unasked else visitor.session.take_notices()
         known = {"visitor": visitor, "notices": notices, "here": here, "now": self.context.now()}
         return self.render(template, **(known | shown))
 
     def _to_login(self, request: Request) -> Response:
-        if request.headers.get("hx-request"):  # a part of a page that is open: let the whole page go to the login
+        if _is_unasked(request):  # a part of a page that is open: let the whole page go to the login
             return Response(status_code=204, headers=HEADERS | {"HX-Refresh": "true"})
         return go_to(login_place(request.url.path if request.method == "GET" else "/", ""))
+
+
+def live(request: Request, events: str, print_: str) -> Live:
+    """Return what lets the page of a request follow what happens.
+
+    Args:
+        request: for the page.
+        events: place of its stream.
+        print_: of what it shows.
+    """
+    query = f"?{request.url.query}" if request.url.query else ""
+    return Live(request.url.path + query, f"{events}?print={print_}")
 
 
 async def form_of(request: Request) -> dict[str, str]:
@@ -293,3 +338,8 @@ def login_place(wanted: str, tried: str) -> str:
 def go_to(place: str) -> Response:
     """Return the answer that leads to a page."""
     return RedirectResponse(place, 303, HEADERS)
+
+
+def _is_unasked(request: Request) -> bool:
+    """Say whether a page that is open asks by itself."""
+    return "hx-request" in request.headers or request.headers.get("accept") == _EVENTS

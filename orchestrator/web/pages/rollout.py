@@ -1,15 +1,13 @@
-"""The page of one rollout, the forms of what may be done to it, and the stream that says when it has changed."""
+"""The page of one rollout, and the forms of what may be done to it."""
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import Route
 
 from orchestrator.core.model import Rollout
@@ -21,18 +19,15 @@ from orchestrator.engine.insight import views as engine_views
 from orchestrator.engine.rollouts import rollback, seen
 from orchestrator.engine.trust import approvals
 from orchestrator.engine.trust.approvals import Wish
-from orchestrator.errors import ConflictError, NotFoundError, OrchestratorError, RequestError, UnavailableError
+from orchestrator.errors import ConflictError, NotFoundError, RequestError
 from orchestrator.ports import Lane, Tx
 from orchestrator.verifier import TRIGGER
 from orchestrator.web.approvals import view as proposal_view
-from orchestrator.web.pages.house import HEADERS, MAX_REASON_CHARS, Form, House, Visitor
+from orchestrator.web.pages.changes import COSTS_TIMES, print_of
+from orchestrator.web.pages.house import MAX_REASON_CHARS, Form, House, Visitor, live
 from orchestrator.web.pages.views import rollout as shown
 
-LOOK_EVERY_S = 1.0
-BEAT_EVERY_S = 15.0
-MOST_STREAMS = 100
-_COSTS_TIMES = 20
-"""A trail that took so long to count is shown for so many times that long."""
+_MOST_TRAILS = 100
 
 View = dict[str, Any]
 
@@ -51,7 +46,7 @@ def rollout_routes(house: House) -> list[Route]:
     desk = _Desk(house)
     return [
         house.page("/rollouts/{name}", desk.page),
-        house.page("/rollouts/{name}/events", desk.events),
+        house.events("/changes/rollouts/{name}", desk.look),
         house.form("/rollouts/{name}/rollback", desk.roll_back, Act.CREATE, _back),
         house.form(
             "/rollouts/{name}/{command}",
@@ -70,7 +65,6 @@ class _Desk:
         self._house = house
         self._context = house.context
         self._trails: dict[str, _Kept] = {}
-        self._streams = 0
 
     async def page(self, request: Request, visitor: Visitor) -> Response:
         """Show a rollout."""
@@ -87,17 +81,13 @@ class _Desk:
         view, why, proposals, mark, print_ = await self._context.store.read(work)
         drawn = await self._trail(name, mark, now)
         page = shown.page(view, why, drawn, proposals, mark, visitor.caller, now)
-        return self._house.show("rollout.html", visitor, "rollouts", title=name, page=page, print=print_)
+        follows = live(request, f"/changes/rollouts/{name}", print_)
+        return self._house.show("rollout.html", visitor, "rollouts", title=name, page=page, live=follows)
 
-    async def events(self, request: Request, visitor: Visitor) -> Response:
-        """Send `changed` whenever the rollout has changed."""
+    async def look(self, request: Request) -> str:
+        """Return the print of the page."""
         name = request.path_params["name"]
-        before = request.query_params.get("print", "")  # what changed since that page was made is said at once
-        await self._context.store.read(lambda tx: named.rollout(tx, name))
-        if self._streams >= MOST_STREAMS:
-            raise UnavailableError("too many pages are open; this one shows changes when it is loaded again")
-        headers = HEADERS | {"X-Accel-Buffering": "no"}
-        return StreamingResponse(self._changes(request, name, before), 200, headers, "text/event-stream")
+        return await self._context.store.read(lambda tx: _print_of(tx, name))
 
     async def command(self, request: Request, visitor: Visitor, form: Form) -> str:
         """Carry out a command, if the rollout stands as the person saw it."""
@@ -143,32 +133,10 @@ class _Desk:
             return kept.trail
         drawn = await self._context.store.read(lambda tx: trail.of_rollout(tx, name, now))
         ended = time.monotonic()
-        if len(self._trails) >= MOST_STREAMS:
+        if len(self._trails) >= _MOST_TRAILS:
             self._trails.clear()
-        self._trails[name] = _Kept(drawn, ended + _COSTS_TIMES * (ended - began), mark)
+        self._trails[name] = _Kept(drawn, ended + COSTS_TIMES * (ended - began), mark)
         return drawn
-
-    async def _changes(self, request: Request, name: str, before: str) -> AsyncIterator[bytes]:
-        self._streams += 1
-        silent_s = 0.0
-        try:
-            yield b"retry: 2000\n\n"
-            while True:
-                try:
-                    await self._house.visitor(request, touch=False)
-                    now = await self._context.store.read(lambda tx: _print_of(tx, name))
-                except OrchestratorError:  # signed out, or the store is away: who comes again is told
-                    return
-                silent_s += LOOK_EVERY_S
-                if now != before:
-                    yield b"event: changed\ndata: 1\n\n"
-                    before, silent_s = now, 0.0
-                elif silent_s >= BEAT_EVERY_S:
-                    yield b": still here\n\n"
-                    silent_s = 0.0
-                await asyncio.sleep(LOOK_EVERY_S)
-        finally:
-            self._streams -= 1
 
 
 def _command(request: Request) -> Command:
@@ -190,8 +158,8 @@ def _back(request: Request, _: Form) -> str:
 
 
 def _print_of(tx: Tx, name: str) -> str:
-    """Return what differs whenever the rollout, its counts or the proposals about it do; good within one process."""
+    """Return what differs whenever the rollout, its counts or the proposals about it do."""
     rollout = named.rollout(tx, name)
-    tally = frozenset(item for item in tx.tally(rollout.id).items() if item[1])
-    votes = tuple((item.id, item.state, len(item.votes)) for item in tx.proposals_about(name))
-    return f"{hash((seen.mark(rollout), rollout.stages, tally, votes)):x}"
+    tally = sorted((*key, count) for key, count in tx.tally(rollout.id).items() if count)
+    votes = [(item.id, item.state, len(item.votes)) for item in tx.proposals_about(name)]
+    return print_of(seen.mark(rollout), rollout.stages, tally, votes)

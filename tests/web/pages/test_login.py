@@ -14,7 +14,7 @@ from orchestrator.web.pages.login import TRIES, TRY_EVERY_S
 from tests.web.pages.visits import notice, signed_in, visit
 from tests.web.site import TOKEN, Site, site
 
-PAGES = ("/", "/rollouts", "/rollouts/spring", "/rollouts/spring/events")
+PAGES = ("/", "/rollouts", "/rollouts/spring", "/changes/fleet", "/changes/rollouts/spring")
 
 
 @pytest.fixture

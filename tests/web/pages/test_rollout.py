@@ -7,13 +7,10 @@ import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import httpx2
 import pytest
 
 from orchestrator.core.model import UpdateState
 from orchestrator.core.trust.roles import Role
-from orchestrator.web.pages import rollout as page_module
-from tests.support.pages import serving
 from tests.web.pages.visits import Visit, signed_in, visit
 from tests.web.site import PLAN, Site, site
 
@@ -203,29 +200,29 @@ async def test_the_evidence_is_drawn_and_told(web: Site) -> None:
     assert "E of all devices over time" in text
 
 
-async def test_the_stream_says_when_something_changed(web: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page_module, "LOOK_EVERY_S", 0.01)
-    monkeypatch.setattr(page_module, "BEAT_EVERY_S", 0.1)
-    async with serving(web) as url, httpx2.AsyncClient(base_url=url) as http:
-        browser = Visit(http)
-        await browser.sign_in()
-        place = re.search(r'data-events="([^"]*)"', (await browser.get(PAGE)).text)
-        assert place is not None
-        async with http.stream("GET", place[1]) as answer:
-            assert answer.headers["content-type"].startswith("text/event-stream")
-            lines = answer.aiter_lines()
-            assert [await anext(lines) for _ in range(4)] == ["retry: 2000", "", ": still here", ""]
-            updates = await web.plant.store.read(lambda tx: tx.updates_in(1, [UpdateState.OFFERED]))
-            await web.plant.confirm(updates)
-            async for line in lines:
-                if line.startswith("event"):
-                    break
-            assert line == "event: changed"
-            await http.post("/logout", data=await browser.form(PAGE, "/logout"))
-            assert [line async for line in lines if line.startswith("event")] == []  # it ends with the session
+@pytest.mark.parametrize(("word", "told"), [("skip", "Stage 1 skipped"), ("advance", "Stage 1 passed by a person")])
+async def test_what_a_person_passed_is_told_once_with_who_and_why(web: Site, word: str, told: str) -> None:
+    browser = await as_(web, "ann", Role.OPERATOR)
+    assert "spring is running now" in await browser.send(PAGE, f"{PAGE}/{word}", reason="the lab saw it")
+    await web.plant.conductor.advance(1)
+    found = await web.plant.store.read(lambda tx: tx.rollout_named("spring"))
+    assert found is not None
+    assert found.stage == 1
+    text = (await browser.get(PAGE)).text
+    timeline = text[text.index('<h2 id="timeline">') :]
+    assert (timeline.count(told), timeline.count("the lab saw it"), timeline.count("— ann")) == (1, 1, 1)
+    assert timeline.count("<li") == 4
 
 
-async def test_one_stream_too_many_is_refused(web: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page_module, "MOST_STREAMS", 0)
-    answer = await (await signed_in(web)).get(f"{PAGE}/events")
-    assert answer.status_code == 503
+async def test_the_end_that_a_person_brought_is_told_as_the_end(web: Site) -> None:
+    browser = await as_(web, "ann", Role.OPERATOR)
+    await browser.send(PAGE, f"{PAGE}/skip", reason="the lab saw it")
+    for _ in range(2):  # not all have a slot at once
+        await web.plant.conductor.advance(1)
+        await web.plant.confirm(await web.plant.store.read(lambda tx: tx.updates_in(1, [UpdateState.OFFERED])))
+    said = await browser.send(PAGE, f"{PAGE}/advance", reason="the lab saw it again")
+    assert said.startswith("Done. Done: advance.")
+    await web.plant.conductor.advance(1)
+    assert await phase(web) == "done"
+    timeline = (await browser.get(PAGE)).text.partition('<h2 id="timeline">')[2]
+    assert re.findall(r"<b>(Stage 2 [^<]*|Done)</b>", timeline) == ["Done", "Stage 2 passed by a person"]

@@ -146,7 +146,9 @@ ARTIFACT_LINE: dict[str, Any] = {
     "component": "firmware",
     "size_bytes": 3 << 20,
     "uri": "file:///images/radio.bin",
-    "format": "esp",
+    "format": "esp32",
+    "recognised": "esp32",
+    "warnings": [],
     "signature": "esp-rsa",
     "sec": 0,
     "min_from": 0,
@@ -159,7 +161,8 @@ def test_an_artifact_tells_what_was_recognised_and_what_it_is_part_of() -> None:
     plans = [("radio-2", "spring", "running"), ("other", "autumn", "done")]
     found = artifacts.page([ARTIFACT_LINE], releases, plans)
     [shown] = found["artifacts"]
-    assert (shown["size"], shown["releases"], shown["warnings"]) == ("3.0\u202fMiB", ["radio-2", "radio-2b"], [])
+    assert (shown["size"], shown["releases"], shown["doubts"]) == ("3.0\u202fMiB", ["radio-2", "radio-2b"], [])
+    assert (shown["is"], shown["known"], shown["content"]) == ("esp32", True, "esp32")
     assert found["releases"][0]["rollouts"] == [{"name": "spring", "phase": "running"}]
     assert found["releases"][1]["made_of"] == ["radio", "B" * 12]
 
@@ -167,7 +170,7 @@ def test_an_artifact_tells_what_was_recognised_and_what_it_is_part_of() -> None:
 def test_what_nobody_vouches_for_is_warned_of() -> None:
     raw = ARTIFACT_LINE | {"format": "raw", "signature": "", "min_from": 5, "leaves": [9], "sec": 2}
     [shown] = artifacts.page([raw], [], [])["artifacts"]
-    assert len(shown["warnings"]) == 2
+    assert len(shown["doubts"]) == 2
     limits = ["from release counter 5 on", "may take the place of the newer 9", "security epoch 2"]
     assert shown["limits"] == limits
     assert [artifacts.size(count) for count in (12, 2048, 5 << 30)] == [
@@ -175,6 +178,27 @@ def test_what_nobody_vouches_for_is_warned_of() -> None:
         "2.0\u202fKiB",
         "5.0\u202fGiB",
     ]
+
+
+@pytest.mark.parametrize(
+    ("declared", "recognised", "shown"),
+    [
+        ("raw", "esp32", ("esp32", True, "esp32")),
+        ("raw", "raw", ("raw", False, "no format that is known")),
+        ("vendor-7", "raw", ("vendor-7", False, "no format that is known; its statement declares vendor-7")),
+        (
+            "swu",
+            "",
+            ("swu", False, "imported before it was kept; import it again; its statement declares swu"),
+        ),
+    ],
+)
+def test_what_an_artifact_is_said_to_be_is_told_from_what_it_is(
+    declared: str, recognised: str, shown: tuple[str, bool, str]
+) -> None:
+    line = ARTIFACT_LINE | {"format": declared, "recognised": recognised}
+    [found] = artifacts.page([line], [], [])["artifacts"]
+    assert (found["is"], found["known"], found["content"]) == shown
 
 
 @pytest.mark.parametrize(

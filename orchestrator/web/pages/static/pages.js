@@ -19,9 +19,10 @@ function isDark() {
   return root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
 }
 
+/* Whether somebody writes or chooses, has a sheet open, or sent a form whose answer is on its way. */
 function isBusy() {
-  const writes = document.activeElement && document.activeElement.matches("#live input, #live textarea");
-  return writes || document.querySelector("[popover]:popover-open") !== null;
+  const writes = document.activeElement && document.activeElement.matches("#live input, #live textarea, #live select");
+  return writes || document.querySelector("[popover]:popover-open, #live form[data-sent]") !== null;
 }
 
 /* Whether a change was told that is not shown yet: somebody writes, or an answer got lost. It is asked for until it is. */
@@ -38,6 +39,8 @@ function fallBehind() {
 }
 
 setInterval(catchUp, 3000);
+/* Now and then without a change, too: what is said of times would grow old. */
+setInterval(() => { if (!document.hidden) fallBehind(); }, 60000);
 
 /* The stream of changes. The browser itself comes back to one that broke; one that was refused is begun anew. A page that
    nobody sees listens to nothing: browsers allow a server few connections. */

@@ -13,13 +13,15 @@ MOST = 200
 """Artifacts that are shown, the newest ones."""
 _UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 _RAW = "raw"
+_BYTES_ARE = {"": "imported before it was kept; import it again", _RAW: "no format that is known"}
+"""What to say of bytes in which no format was recognised."""
 
 
 def page(artifacts: Sequence[View], releases: Sequence[View], plans: Sequence[tuple[str, str, str]]) -> View:
     """Return what the template of the artifacts shows.
 
     Args:
-        artifacts: `views.artifact_line` of each with `format`, `sec`, `min_from` and `leaves`, newest first.
+        artifacts: `views.artifact_line` of each with `sec`, `min_from` and `leaves`, newest first.
         releases: `views.release_line` of each, newest first.
         plans: release, name and phase of every rollout, newest first.
     """
@@ -49,13 +51,28 @@ def _artifact(item: View, releases: Sequence[str]) -> View:
     return item | {
         "size": size(item["size_bytes"]),
         "short": item["sha256"][:12],
-        "warnings": _warnings(item),
+        "is": item["recognised"] if _is_known(item) else item["format"],
+        "known": _is_known(item),
+        "content": _content(item),
+        "remarks": item["warnings"],
+        "doubts": _doubts(item),
         "limits": _limits(item),
         "releases": list(releases),
     }
 
 
-def _warnings(item: View) -> list[str]:
+def _is_known(item: View) -> bool:
+    return item["recognised"] not in ("", _RAW)
+
+
+def _content(item: View) -> str:
+    """Return what its bytes are, and what its statement declares where that is another word."""
+    found = _BYTES_ARE.get(item["recognised"]) or str(item["recognised"])
+    says_so = item["format"] in (_RAW, item["recognised"])
+    return found if says_so else f"{found}; its statement declares {item['format']}"
+
+
+def _doubts(item: View) -> list[str]:
     found = []
     if item["format"] == _RAW:
         found.append("its statement declares no format, so nothing about its content was required")

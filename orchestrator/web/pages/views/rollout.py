@@ -20,6 +20,8 @@ _REASONED = frozenset({Command.ADVANCE, Command.SKIP})
 _PAST_STOP = frozenset({Phase.HALTED, Phase.INCONCLUSIVE})
 _ROLLED_BACK_FROM = frozenset({Phase.HALTED, Phase.DONE, Phase.ABORTED})
 _OPEN = ("proposed", "approved")
+_PASSES = {"operator_skip": "skipped", "operator_advance": "passed by a person"}
+"""How it is told that a person put their word in the place of a stage's evidence, by the code of the event."""
 
 _ACTS: dict[Command, tuple[str, str, str]] = {
     Command.START: ("Start", "main", "Fixes the cohort, and offers the release to the devices of the first stage."),
@@ -249,7 +251,7 @@ def _timeline(why: View) -> list[View]:
         for item in why["people"]
         if item["did"].startswith(("asked for", "approved", "rejected"))
     ]
-    return sorted(found, key=lambda item: float(item["at"]), reverse=True)
+    return sorted(found, key=lambda item: float(item["at"]))[::-1]  # so that of one moment, too, the last comes first
 
 
 def _event(item: View) -> View:
@@ -259,7 +261,9 @@ def _event(item: View) -> View:
         tone, what = "good", f"stage {stage - 1} passed"  # the record says which one is open since
     elif code == "extended":
         what = f"stage {stage} extended"
-    elif code.startswith("operator_"):
+    elif code in _PASSES and phase == Phase.RUNNING:
+        tone, what = "warn", f"stage {stage} {_PASSES[code]}"
+    elif code.startswith("operator_") and phase != Phase.DONE:
         what = code.removeprefix("operator_")
     return {
         "at": item["at"],
