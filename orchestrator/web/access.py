@@ -10,13 +10,15 @@ Rules:
 import contextlib
 import hmac
 import os
-from collections.abc import Awaitable, Callable
+from typing import Any
 
-from fastapi import Request
+from fastapi import Request, Security
+from fastapi.openapi.models import HTTPBearer
+from fastapi.security.base import SecurityBase
 from starlette.requests import HTTPConnection
 
 from orchestrator.core.rollout import Command
-from orchestrator.core.trust.roles import ACT_OF, SHARED, Act, Caller, holders
+from orchestrator.core.trust.roles import ACT_OF, PERMITTED, SHARED, Act, Caller, Role, holders
 from orchestrator.engine.trust import operators
 from orchestrator.errors import ForbiddenError, UnavailableError
 from orchestrator.ports import Lane, Operator, Token
@@ -28,27 +30,49 @@ OURS = frozenset({0, os.geteuid()})
 """Users that need not be named to be admins at the admin socket: root, and ourselves."""
 
 
-def may(context: Context, act: Act) -> Callable[..., Awaitable[Caller]]:
-    """Return the dependency of a route that is this act: its caller, who may do it."""
+class _Permission(SecurityBase):
+    """The check of a route that is one act, as FastAPI's document can tell of it."""
 
-    async def check(request: Request) -> Caller:
-        caller = await caller_of(request, context)
-        context.rates.take(caller.name)
-        return permit(caller, act)
+    scheme_name = "operatorToken"
+    model = HTTPBearer(description="A token of `ota operator add`.")
 
-    return check
+    def __init__(self, context: Context, act: Act) -> None:
+        self._context = context
+        self._act = act
+
+    async def __call__(self, request: Request) -> Caller:
+        caller = await caller_of(request, self._context)
+        self._context.rates.take(caller.name)
+        return permit(caller, self._act)
 
 
-def may_command(context: Context) -> Callable[..., Awaitable[Caller]]:
-    """Return the dependency of the route whose `command` says which act it is."""
+class _CommandPermission(SecurityBase):
+    """The check of the route whose `command` says which act it is."""
 
-    async def check(request: Request, command: Command) -> Caller:
-        caller = await caller_of(request, context)
+    scheme_name, model = _Permission.scheme_name, _Permission.model
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def __call__(self, request: Request, command: Command) -> Caller:
+        caller = await caller_of(request, self._context)
         if ACT_OF[command] is not Act.STOP:
-            context.rates.take(caller.name)
+            self._context.rates.take(caller.name)
         return permit(caller, ACT_OF[command])
 
-    return check
+
+def may(context: Context, act: Act) -> Any:
+    """Return the dependency of a route that is this act: its caller, who may do it."""
+    return Security(_Permission(context, act), scopes=_roles(act))
+
+
+def may_command(context: Context) -> Any:
+    """Return the dependency of the route whose `command` says which act it is."""
+    return Security(_CommandPermission(context), scopes=_roles(*ACT_OF.values()))
+
+
+def _roles(*acts: Act) -> list[str]:
+    return [role.value for role in Role if PERMITTED[role].intersection(acts)]
 
 
 async def caller_of(connection: HTTPConnection, context: Context) -> Caller:

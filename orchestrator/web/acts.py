@@ -70,7 +70,7 @@ def acts_router(context: Context) -> APIRouter:
 
 def _quarantine(context: Context) -> APIRouter:
     router = api_router("devices")
-    warden = Annotated[Caller, Depends(may(context, Act.QUARANTINE))]
+    warden = Annotated[Caller, may(context, Act.QUARANTINE)]
     doing = Annotated[Asked, Depends(asked(context))]
     store, now = context.store, context.now
 
@@ -97,9 +97,9 @@ def _quarantine(context: Context) -> APIRouter:
 
 def _edits(context: Context) -> APIRouter:
     router = api_router("rollouts")
-    reader = Annotated[Caller, Depends(may(context, Act.READ))]
-    editor = Annotated[Caller, Depends(may(context, Act.EDIT))]
-    creator = Annotated[Caller, Depends(may(context, Act.CREATE))]
+    reader = Annotated[Caller, may(context, Act.READ)]
+    editor = Annotated[Caller, may(context, Act.EDIT)]
+    creator = Annotated[Caller, may(context, Act.CREATE)]
     doing = Annotated[Asked, Depends(asked(context))]
     wanted_page = Annotated[Pages, pages(1000)]
     store, now = context.store, context.now

@@ -45,8 +45,8 @@ class WhyBody(BaseModel):
 def approval_router(context: Context) -> APIRouter:
     """Return the routes of proposals and reviews."""
     router = api_router("approvals")
-    reader = Annotated[Caller, Depends(may(context, Act.READ))]
-    approver = Annotated[Caller, Depends(may(context, Act.APPROVE))]
+    reader = Annotated[Caller, may(context, Act.READ)]
+    approver = Annotated[Caller, may(context, Act.APPROVE)]
     doing = Annotated[Asked, Depends(asked(context))]
     fifty = Annotated[Pages, pages(50)]
     store, now = context.store, context.now

@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query
 
 from orchestrator.client import answers
 from orchestrator.core.trust.roles import Act, Caller
@@ -22,7 +22,7 @@ def audit_router(context: Context) -> APIRouter:
     router = api_router("audit")
     hundred = Annotated[Pages, pages(100)]
     thousand = Annotated[Pages, pages(1000)]
-    reader = Annotated[Caller, Depends(may(context, Act.READ))]
+    reader = Annotated[Caller, may(context, Act.READ)]
     store = context.store
 
     @router.get("/audit", responses=gives_page(list[answers.Entry]))

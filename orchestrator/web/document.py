@@ -104,8 +104,7 @@ def device_document() -> dict[str, Any]:
 
 def _complete(path: str, operation: dict[str, Any]) -> None:
     text = operation.get("description", "")
-    operation["summary"] = re.split(r"[.:;]", text, maxsplit=1)[0] or operation["summary"]
-    operation["security"] = [{"operatorToken": []}]
+    operation["summary"] = re.split(r"[.:;](?:\s|$)", text, maxsplit=1)[0] or operation["summary"]
     answers = operation["responses"]
     for status in [status for status in answers if status.startswith("2")]:
         _settle(answers[status])
@@ -142,10 +141,8 @@ def _merge(made: dict[str, Any], kept: dict[str, Any]) -> dict[str, Any]:
     schemas = components.setdefault("schemas", {})
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
-    components["securitySchemes"] = {
-        "operatorToken": {"type": "http", "scheme": "bearer", "description": "A token of `ota operator add`."},
-        "deviceToken": {"type": "http", "scheme": "bearer", "description": "A token of `ota device add`."},
-    }
+    device = {"type": "http", "scheme": "bearer", "description": "A token of `ota device add`."}
+    components["securitySchemes"]["deviceToken"] = device
     components["responses"] = {
         f"Refused{status}": {
             "description": text,

@@ -9,7 +9,7 @@ import json
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Request
+from fastapi import APIRouter, Header, Request
 from starlette.responses import StreamingResponse
 
 from orchestrator.core.trust.roles import Act, Caller
@@ -36,7 +36,7 @@ _LastId = Annotated[str, Header(max_length=64, description="The last event that 
 def events_router(context: Context) -> APIRouter:
     """Return the route of the stream."""
     router = api_router("daemon")
-    reader = Annotated[Caller, Depends(may(context, Act.READ))]
+    reader = Annotated[Caller, may(context, Act.READ)]
 
     @router.get("/events", response_class=StreamingResponse, responses=_ANSWERS)  # type: ignore[arg-type]
     async def listen(request: Request, _: reader, last_event_id: _LastId = "") -> StreamingResponse:

@@ -4,7 +4,7 @@ import json
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query
 from starlette.responses import StreamingResponse
 
 from orchestrator.client import answers
@@ -23,7 +23,7 @@ Counter = Annotated[int | None, Query(ge=1, lt=2**53)]
 def insight_router(context: Context) -> APIRouter:
     """Return the routes that look at many devices at once."""
     router = api_router("fleet")
-    reader = Annotated[Caller, Depends(may(context, Act.READ))]
+    reader = Annotated[Caller, may(context, Act.READ)]
     store, now = context.store, context.now
 
     @router.get("/exposed", responses=gives(answers.Exposure))

@@ -34,8 +34,8 @@ def keyset_router(context: Context) -> APIRouter:
     """Return the routes of keys."""
     router = api_router("keys")
     doing = Annotated[Asked, Depends(asked(context))]
-    reader = Annotated[Caller, Depends(may(context, Act.READ))]
-    keeper = Annotated[Caller, Depends(may(context, Act.REKEY))]
+    reader = Annotated[Caller, may(context, Act.READ)]
+    keeper = Annotated[Caller, may(context, Act.REKEY)]
 
     @router.get("/keyset", responses=gives(answers.Keyset))
     async def get_keyset(_: reader) -> View:

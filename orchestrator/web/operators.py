@@ -132,7 +132,7 @@ def operator_router(context: Context) -> APIRouter:
 
 def _daemon(context: Context) -> APIRouter:
     router = api_router("daemon")
-    reader = Annotated[Caller, Depends(may(context, Act.READ))]
+    reader = Annotated[Caller, may(context, Act.READ)]
 
     @router.get("/status", responses=gives(answers.Status))
     async def get_status(_: reader) -> View:
@@ -144,9 +144,9 @@ def _daemon(context: Context) -> APIRouter:
 
 def _catalogue(context: Context) -> APIRouter:
     router = api_router("releases")
-    reader = Annotated[Caller, Depends(may(context, Act.READ))]
-    importer = Annotated[Caller, Depends(may(context, Act.IMPORT))]
-    releaser = Annotated[Caller, Depends(may(context, Act.RELEASE))]
+    reader = Annotated[Caller, may(context, Act.READ)]
+    importer = Annotated[Caller, may(context, Act.IMPORT)]
+    releaser = Annotated[Caller, may(context, Act.RELEASE)]
     doing = Annotated[Asked, Depends(asked(context))]
     store, now = context.store, context.now
 
@@ -183,8 +183,8 @@ def _catalogue(context: Context) -> APIRouter:
 
 def _devices(context: Context) -> APIRouter:
     router = api_router("devices")
-    reader = Annotated[Caller, Depends(may(context, Act.READ))]
-    enroller = Annotated[Caller, Depends(may(context, Act.ENROL))]
+    reader = Annotated[Caller, may(context, Act.READ)]
+    enroller = Annotated[Caller, may(context, Act.ENROL)]
     doing = Annotated[Asked, Depends(asked(context))]
     hundred = Annotated[Pages, pages(100)]
     store, now = context.store, context.now
@@ -261,8 +261,8 @@ def _devices(context: Context) -> APIRouter:
 
 def _rollouts(context: Context) -> APIRouter:
     router = api_router("rollouts")
-    reader = Annotated[Caller, Depends(may(context, Act.READ))]
-    creator = Annotated[Caller, Depends(may(context, Act.CREATE))]
+    reader = Annotated[Caller, may(context, Act.READ)]
+    creator = Annotated[Caller, may(context, Act.CREATE)]
     doing = Annotated[Asked, Depends(asked(context))]
     store, now = context.store, context.now
 
@@ -320,7 +320,7 @@ def _rollouts(context: Context) -> APIRouter:
 
 
 def _add_previews(router: APIRouter, context: Context) -> None:
-    creator = Annotated[Caller, Depends(may(context, Act.CREATE))]
+    creator = Annotated[Caller, may(context, Act.CREATE)]
     store, now = context.store, context.now
 
     @router.post("/rollouts/preview", responses=gives_lines(answers.PreviewLine), response_class=StreamingResponse)
@@ -345,7 +345,7 @@ def _add_previews(router: APIRouter, context: Context) -> None:
 
 
 def _add_commands(router: APIRouter, context: Context) -> None:
-    mover = Annotated[Caller, Depends(may_command(context))]
+    mover = Annotated[Caller, may_command(context)]
     doing = Annotated[Asked, Depends(asked(context))]
     store, now = context.store, context.now
 

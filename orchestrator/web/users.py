@@ -59,7 +59,7 @@ class RemovalBody(_Wished):
 def user_router(context: Context) -> APIRouter:
     """Return the routes of accounts and tokens."""
     router = api_router("operators")
-    admin = Annotated[Caller, Depends(may(context, Act.MANAGE))]
+    admin = Annotated[Caller, may(context, Act.MANAGE)]
     doing = Annotated[Asked, Depends(asked(context))]
     wanted = Annotated[Pages, pages(1000)]
     store, now, rules = context.store, context.now, context.rules

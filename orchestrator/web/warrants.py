@@ -29,8 +29,8 @@ def warrant_router(context: Context) -> APIRouter:
     """Return the routes of warrants."""
     router = api_router("rollouts")
     doing = Annotated[Asked, Depends(asked(context))]
-    reader = Annotated[Caller, Depends(may(context, Act.READ))]
-    creator = Annotated[Caller, Depends(may(context, Act.CREATE))]
+    reader = Annotated[Caller, may(context, Act.READ)]
+    creator = Annotated[Caller, may(context, Act.CREATE)]
     store, keyring, now = context.store, context.keyring, context.now
 
     @router.get("/rollouts/{name}/warrant", responses=gives(answers.Warrant))

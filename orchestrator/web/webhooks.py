@@ -56,7 +56,7 @@ class NothingBody(_Body):
 def webhook_router(context: Context) -> APIRouter:
     """Return the routes of webhooks."""
     router = api_router("webhooks")
-    admin = Annotated[Caller, Depends(may(context, Act.CONNECT))]
+    admin = Annotated[Caller, may(context, Act.CONNECT)]
     doing = Annotated[Asked, Depends(asked(context))]
     wanted = Annotated[Pages, pages(100)]
     store, now = context.store, context.now
