@@ -25,3 +25,8 @@ class Reason:
 def counted(count: int, noun: str) -> str:
     """Return a number with its noun: `1 device`, `2 devices`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def offered_more(count: int) -> str:
+    """Return that so many further devices are offered the release, as a sentence without its end."""
+    return f"{counted(count, 'more device')} {'is' if count == 1 else 'are'} offered the release"

@@ -60,7 +60,9 @@ def test_offers_are_cut_to_the_slots_that_are_left() -> None:
     assert hold(wanted, Slots(10, 1, urgent=False)) is wanted
     some = hold(wanted, Slots(10, 6, urgent=False))
     assert (some.effects, some.reason.code) == ((Open(3), Offer(4)), "offering")
-    assert "5 wait for slots" in some.reason.text
+    assert some.reason.text == "4 more devices are offered the release; 5 wait for slots of the fleet"
+    one = hold(wanted, Slots(10, 9, urgent=False))
+    assert one.reason.text == "1 more device is offered the release; 8 wait for slots of the fleet"
     none = hold(wanted, Slots(10, 10, urgent=False))
     assert (none.effects, none.reason.code, none.wake_at) == ((Open(3),), FULL, None)
     assert none.reason.text == "waits for a slot of the fleet: all 10 that are not kept for urgent rollouts are taken"

@@ -17,7 +17,7 @@ from orchestrator.core.judging.evidence import Bound, Evidence, StageCounts
 from orchestrator.core.judging.outside import CALM, Answer, Outside, ServiceGate
 from orchestrator.core.model import DAEMON, Phase, Plan, Reason, Rollout, SizeKind, Stage, Tally, Urgency
 from orchestrator.core.pace import ramp
-from orchestrator.core.reason import counted
+from orchestrator.core.reason import counted, offered_more
 from orchestrator.core.rollout import JUDGED, Decision, Offer, Open, Prepare, Recall, VoidQueued, move
 
 RAMP_START = 10
@@ -165,7 +165,7 @@ def _offer(rollout: Rollout, count: int, now: float) -> Decision:
             text = f"{counted(count, 'device')} waiting for the ramp; {ramp.allowed(limit, climb)} may start per minute"
             return Decision(rollout, (), Reason(RAMP, text), ramp.opens_at(limit, climb, now))
         count = min(count, room)
-    return Decision(rollout, (Offer(count),), Reason("offering", f"{count} more devices are offered the release"))
+    return Decision(rollout, (Offer(count),), Reason("offering", offered_more(count)))
 
 
 def _climb(rollout: Rollout, now: float) -> ramp.Climb | None:

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from orchestrator.core.model import Reason, Urgency
+from orchestrator.core.reason import offered_more
 from orchestrator.core.rollout import Decision, Offer
 
 FULL = "budget"
@@ -90,9 +91,7 @@ def hold(decision: Decision, left: Slots) -> Decision:
         return decision
     others = tuple(effect for effect in decision.effects if not isinstance(effect, Offer))
     if left.devices:
-        text = (
-            f"{left.devices} more devices are offered the release; {wanted - left.devices} wait for slots of the fleet"
-        )
+        text = f"{offered_more(left.devices)}; {wanted - left.devices} wait for slots of the fleet"
         return replace(decision, effects=(*others, Offer(left.devices)), reason=Reason(decision.reason.code, text))
     kept = "" if left.urgent else " that are not kept for urgent rollouts"
     text = f"waits for a slot of the fleet: all {left.limit:,}{kept} are taken"

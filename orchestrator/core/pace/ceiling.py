@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 
 from orchestrator.core.model import Reason
 from orchestrator.core.pace.budget import Budget
+from orchestrator.core.reason import offered_more
 from orchestrator.core.rollout import Decision, Offer
 
 WINDOW_S = 3600.0
@@ -149,7 +150,7 @@ def hold(decision: Decision, left: Room, now: float) -> Decision:
         return decision
     others = tuple(effect for effect in decision.effects if not isinstance(effect, Offer))
     if left.devices:
-        text = f"{left.devices} more devices are offered the release; the ceiling allows {wanted - left.devices} later"
+        text = f"{offered_more(left.devices)}; the ceiling allows {wanted - left.devices} later"
         return replace(decision, effects=(*others, Offer(left.devices)), reason=Reason(decision.reason.code, text))
     return replace(decision, effects=others, reason=Reason(HELD, _text(left, now)), wake_at=left.opens_at)
 
