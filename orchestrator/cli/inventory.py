@@ -15,7 +15,7 @@ from orchestrator.cli.dialects import Dialect
 from orchestrator.cli.facts import import_command, set_command
 from orchestrator.cli.inspect import inspect_command
 from orchestrator.cli.quarantine import quarantine_command, release_command
-from orchestrator.cli.sign import sign_command, verify_command
+from orchestrator.cli.sign import measure, sign_command, verify_command
 from orchestrator.core.reason import counted
 
 _CHUNK = 1000
@@ -129,12 +129,15 @@ def release_group() -> None:
 
 @release_group.command("create")
 @click.argument("name")
-@click.option("--artifact", "artifacts", multiple=True, required=True, help="SHA-256 as `ota artifact list` shows it.")
+@click.option(
+    "--artifact", "artifacts", multiple=True, required=True, help="Its SHA-256, or the file itself; repeat it."
+)
 @show.output_option
 @click.pass_context
 def create_release(context: click.Context, name: str, artifacts: tuple[str, ...], output: str) -> None:
     """Make a release of imported artifacts: one version, at most one artifact per hardware model."""
-    made = connect(context).post("/releases", {"name": name, "artifacts": artifacts})
+    hashes = [measure(Path(word))[1] if Path(word).is_file() else word for word in artifacts]
+    made = connect(context).post("/releases", {"name": name, "artifacts": hashes})
     show.emit(made, output, lambda data: show.draw_releases([data]))
 
 
@@ -158,7 +161,7 @@ def artifact_group() -> None:
 def import_artifact(context: click.Context, uri: str, output: str) -> None:
     """Import s3://bucket/key or file:///path after checking its statement and every byte."""
     made = connect(context).post("/artifacts", {"uri": uri})
-    show.emit(made, output, lambda data: show.draw_artifacts([data]))
+    show.emit(made, output, show.draw_artifact)
 
 
 @artifact_group.command("list")

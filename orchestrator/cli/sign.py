@@ -82,7 +82,7 @@ def sign_command(
     _check_role(signer, _HELD if key.startswith("pkcs11:") else Path(key).parent)
     with _image(file, image_out, payload_format, image_key, image_hash, replace=replace) as draft:
         target = draft.target if draft else file
-        size_bytes, sha256 = _measure(draft.path if draft else file)
+        size_bytes, sha256 = measure(draft.path if draft else file)
         artifact = Artifact(
             sha256=sha256,
             size_bytes=size_bytes,
@@ -192,7 +192,7 @@ def _verified(file: Path, keys: Mapping[str, PublicKey]) -> dict[str, Any]:
     from orchestrator.errors import TrustError
     from orchestrator.verifier import ARTIFACT, Refused, open_token
 
-    size_bytes, sha256 = _measure(file)
+    size_bytes, sha256 = measure(file)
     path = _statement_path(file)
     if not path.exists():
         raise TrustError(f"{file} is unsigned: there is no {path.name} beside it", code="unsigned")
@@ -209,7 +209,8 @@ def _verified(file: Path, keys: Mapping[str, PublicKey]) -> dict[str, Any]:
     return claims
 
 
-def _measure(file: Path) -> tuple[int, str]:
+def measure(file: Path) -> tuple[int, str]:
+    """Return the size of a file in bytes, and its SHA-256 as artifacts are named by it."""
     import hashlib
 
     from orchestrator.errors import NotFoundError, RequestError

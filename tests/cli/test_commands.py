@@ -92,6 +92,7 @@ def test_what_devices_say_cannot_steer_the_terminal(daemon: House) -> None:
 
 def test_artifacts_and_releases(daemon: House) -> None:
     (artifact,) = json.loads(daemon.well("artifact", "list", "-o", "json"))
+    assert (artifact["format"], artifact["recognised"], artifact["warnings"]) == ("raw", "raw", [])
     assert artifact["sha256"] in daemon.well("artifact", "list")
     assert json.loads(daemon.well("artifact", "import", artifact["uri"], "-o", "json")) == artifact
     lines = daemon.well("release", "list").splitlines()
@@ -102,6 +103,21 @@ def test_artifacts_and_releases(daemon: House) -> None:
     assert (
         daemon.well("release", "create", "third", "--artifact", artifact["sha256"]).splitlines()[1].startswith("third")
     )
+    file = artifact["uri"].removeprefix("file://")
+    made = daemon.well("release", "create", "fourth", "--artifact", file, "-o", "json")
+    assert json.loads(made)["artifacts"] == [artifact["sha256"]]
+
+
+def test_what_was_noticed_of_an_artifact_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    said = {"code": "odd", "text": "it is \x1b odd", "remedy": "look at it"}
+    line = dict.fromkeys(("sha256", "name", "version", "rel", "size_bytes", "uri"), "x") | {"hardware": ["m1"]}
+    show.draw_artifact(line | {"format": "raw", "recognised": "esp32", "warnings": [said]})
+    head, values, warning = capsys.readouterr().out.splitlines()
+    assert head.split() == ["SHA256", "NAME", "VERSION", "REL", "HARDWARE", "BYTES", "FORMAT", "WARNINGS", "URI"]
+    assert values.split()[6:8] == ["esp32", "1"]
+    assert warning.split() == ["warning", "it", "is", "\\x1b", "odd;", "look", "at", "it", "[odd]"]
+    show.draw_artifact(line | {"format": "swu", "recognised": "", "warnings": []})
+    assert "swu" in capsys.readouterr().out
 
 
 def test_rollouts(daemon: House) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from orchestrator.cli import status
+from orchestrator.demo.broker import free_port
 from tests.cli.house import House, house
 
 FAULT = "No trigger key at hand is good under keyset 4: configure the private key of k4."
@@ -20,6 +23,7 @@ STATUS: dict[str, Any] = {
     "trigger_faults": [],
     "recorder": {"reports": 12},
     "heard_at": 1_700_000_000.0,
+    "webhooks": {"states": {}, "attempts": {}, "waiting": 0},
     "expires": [
         {"name": "trigger key k4", "expires_at": 1_700_086_400.0, "days_left": 1.0, "threshold_days": 1},
         {"name": "certificate of the broker", "error": "nobody answers"},
@@ -73,7 +77,59 @@ def test_a_store_that_cannot_be_written_and_a_clock_that_jumped_are_said(live: H
     assert "stopped   spring, summer; not stored yet, do not restart the daemon" in lines
 
 
+def test_webhooks_are_told_of_where_there_are_any(live: House, told: dict[str, Any]) -> None:
+    told |= {"webhooks": {"states": {"active": 2}, "attempts": {"delivered": 7}, "waiting": 0}}
+    (line,) = (line for line in live.well("status").splitlines() if line.startswith("webhooks"))
+    assert line == "webhooks  2 active; entries of the audit log that wait for the slowest: 0"
+    states = {"active": 1, "failing": 2, "disabled": 1}
+    told |= {"webhooks": {"states": states, "attempts": {"failed": 7}, "waiting": 12}}
+    (line,) = (line for line in live.well("status").splitlines() if line.startswith("webhooks"))
+    assert line == (
+        "webhooks  1 active, 1 disabled, 2 failing; entries of the audit log that wait for the slowest: 12; "
+        "see `ota webhook list`"
+    )
+
+
 def test_machines_get_the_whole_answer(live: House) -> None:
     said = json.loads(live.well("status", "-o", "json"))
     assert said["store"] == {"devices": 2, "running": 0, "waiting": 0, "seq": 0}
     assert {name: value for name, value in said.items() if name != "store"} == STATUS
+
+
+def test_it_is_waited_for(live: House, told: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    told["broker_connected"] = False
+    pauses: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        told["broker_connected"] = True
+
+    monkeypatch.setattr(status, "time", SimpleNamespace(monotonic=lambda: 0.0, sleep=sleep))
+    assert "broker    connected" in live.well("status", "--wait", "30s").splitlines()
+    assert len(pauses) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"broker_connected": False}, "the daemon has no connection to the broker; is the broker running, and"),
+        ({"trigger_faults": [FAULT]}, FAULT),
+        ({"store_fault": "database or disk is full"}, "database or disk is full"),
+    ],
+)
+def test_what_is_waited_for_in_vain_is_said(
+    live: House, told: dict[str, Any], change: dict[str, Any], text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told |= change
+    passed = iter([0.0, 29.9, 30.0])
+    monkeypatch.setattr(status, "time", SimpleNamespace(monotonic=lambda: next(passed), sleep=lambda _: None))
+    result = live.ota("status", "--wait", "30s")
+    assert (result.exit_code, result.stdout) == (4, "")
+    assert result.stderr.startswith(f"error: after 30s {text}")
+    assert next(passed, None) is None
+
+
+def test_a_daemon_that_does_not_answer_is_waited_for(live: House) -> None:
+    result = live.ota("--server", f"http://127.0.0.1:{free_port()}", "status", "--wait", "0s")
+    assert (result.exit_code, result.stdout) == (4, "")
+    assert result.stderr == "error: after 0s the daemon does not answer; its log says why (see also --server)\n"
