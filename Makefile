@@ -10,7 +10,8 @@
 # make fuzz       5 million hostile inputs for every parser, none of which may crash or hang; FUZZ=n
 # make campaigns  10,000 hostile days for the engine, each in virtual time, no promise of which may break; CAMPAIGNS=n
 # make screenshots  every page, light, dark and on a phone, as pictures in a folder; SHOTS=folder
-# make man        the manual page man/ota.1, after a change of commands or options
+# make docs       every page and schema that is drawn from the code, after a change of commands, API, metrics or plans
+# make man        of these, the manual page man/ota.1 alone
 # make lock       new locks after a change of dependencies; needs uv
 # make clean      removes the virtual environment and everything that was made
 #
@@ -22,16 +23,18 @@ MUTANTS ?= 10000000
 FUZZ ?= 5000000
 CAMPAIGNS ?= 10000
 SHOTS ?= screenshots
+# One more than the two cores that CI has: tests of whole deployments wait for a third of their time.
+PROCESSES ?= 3
 UV ?= uv
 PYTEST_ARGS ?=
 export KEEP SEED SEEDS PYTHON
 
 BIN := .venv/bin
 READY := .venv/.installed
-CODE := orchestrator tests benchmarks
+CODE := orchestrator tests benchmarks docs
 LOCK := $(UV) pip compile pyproject.toml --universal --generate-hashes --no-header -q
 
-.PHONY: demo test check static fix bench kill-test mutants fuzz campaigns screenshots man lock clean broker
+.PHONY: demo test check static fix bench kill-test mutants fuzz campaigns screenshots docs man lock clean broker
 
 demo: $(READY)
 	@scripts/setup broker --optional
@@ -42,7 +45,7 @@ test: $(READY) broker
 	@scripts/setup clients
 	@scripts/setup browser
 	@scripts/setup promtool
-	@$(BIN)/pytest -n 2 $(PYTEST_ARGS)
+	@$(BIN)/pytest -n $(PROCESSES) $(PYTEST_ARGS)
 
 check: static
 	@$(MAKE) --no-print-directory test PYTEST_ARGS="--cov --cov-report=term --cov-fail-under=90 --durations=25 $(PYTEST_ARGS)"
@@ -76,6 +79,11 @@ campaigns: $(READY)
 screenshots: $(READY)
 	@scripts/setup browser
 	@$(BIN)/python -m tests.browser.screenshots $(SHOTS)
+
+docs: man
+	@for page in machines metrics cli api; do $(BIN)/python docs/draw_$$page.py || exit 1; done
+	@$(BIN)/ota rollout schema > docs/examples/plan.schema.json
+	@$(BIN)/ota webhook catalogue > docs/examples/events.schema.json
 
 man: $(READY)
 	@mkdir -p man

@@ -33,12 +33,12 @@ def page(root: click.Command) -> str:
     lines = [
         f'.TH "OTA" "1" "" "ota {_plain(__version__)}" "OTA orchestrator"',
         '.SH "NAME"',
-        rf"ota \- {_plain(_sentence(root).rstrip('.'))}",
+        rf"ota \- {_plain(paragraphs(root)[0].rstrip('.'))}",
         '.SH "SYNOPSIS"',
         r".B ota",
         "[OPTIONS] COMMAND [ARGS]...",
         '.SH "DESCRIPTION"',
-        *_text(inspect.cleandoc(root.help or "")),
+        *_text(root),
         "What is said to people goes to a terminal in colours, and anywhere else without them.",
         '.SH "OPTIONS"',
         *_options(root, context),
@@ -57,19 +57,31 @@ def _command(words: str, command: click.Command, root: click.Context) -> Iterato
     yield r".B ota " + _plain(words)
     yield _plain(" ".join(command.collect_usage_pieces(context)))
     yield ".PP"
-    yield from _text(inspect.cleandoc(command.help or ""))
+    yield from _text(command)
     yield from _options(command, context)
     if words in EXAMPLES:
         yield from (".PP", "Example:", ".PP", ".RS 4", ".nf", _plain(EXAMPLES[words]), ".fi", ".RE")
 
 
-def _options(command: click.Command, context: click.Context) -> Iterator[str]:
+def options(command: click.Command, context: click.Context) -> Iterator[tuple[click.Option, str, str]]:
+    """Yield the options that the help of a command shows: each with its names, and what is said of it."""
     for parameter in command.get_params(context):
         record = parameter.get_help_record(context)
-        if record is not None and not isinstance(parameter, click.Argument):
+        if record is not None and isinstance(parameter, click.Option):
             # click keeps the option for help as it was first asked for, perhaps in a context without our names of it
             names = ", ".join(context.help_option_names) if "--help" in parameter.opts else record[0]
-            yield from (".TP", rf"\fB{_plain(names)}\fR", _plain(" ".join(record[1].split())) or r"\&")
+            yield parameter, names, " ".join(record[1].split())
+
+
+def paragraphs(command: click.Command) -> list[str]:
+    """Return what a command says of itself, each paragraph on one line."""
+    text = inspect.cleandoc(command.help or "").replace("\b", "")
+    return [" ".join(paragraph.split()) for paragraph in text.split("\n\n")]
+
+
+def _options(command: click.Command, context: click.Context) -> Iterator[str]:
+    for _, names, text in options(command, context):
+        yield from (".TP", rf"\fB{_plain(names)}\fR", _plain(text) or r"\&")
 
 
 def _defined(words: dict[str, str]) -> Iterator[str]:
@@ -77,15 +89,11 @@ def _defined(words: dict[str, str]) -> Iterator[str]:
         yield from (".TP", rf"\fB{_plain(word)}\fR", _plain(meaning))
 
 
-def _text(text: str) -> Iterator[str]:
-    for number, paragraph in enumerate(text.replace("\b", "").split("\n\n")):
+def _text(command: click.Command) -> Iterator[str]:
+    for number, paragraph in enumerate(paragraphs(command)):
         if number:
             yield ".PP"
-        yield from map(_plain, textwrap.wrap(" ".join(paragraph.split()), 100))
-
-
-def _sentence(command: click.Command) -> str:
-    return inspect.cleandoc(command.help or "").partition("\n")[0]
+        yield from map(_plain, textwrap.wrap(paragraph, 100))
 
 
 def _plain(text: str) -> str:
