@@ -23,8 +23,6 @@ MUTANTS ?= 10000000
 FUZZ ?= 5000000
 CAMPAIGNS ?= 10000
 SHOTS ?= screenshots
-# One more than the two cores that CI has: tests of whole deployments wait for a third of their time.
-PROCESSES ?= 3
 UV ?= uv
 PYTEST_ARGS ?=
 export KEEP SEED SEEDS PYTHON
@@ -45,7 +43,7 @@ test: $(READY) broker
 	@scripts/setup clients
 	@scripts/setup browser
 	@scripts/setup promtool
-	@$(BIN)/pytest -n $(PROCESSES) $(PYTEST_ARGS)
+	@$(BIN)/pytest -n 2 $(PYTEST_ARGS)
 
 check: static
 	@$(MAKE) --no-print-directory test PYTEST_ARGS="--cov --cov-report=term --cov-fail-under=90 --durations=25 $(PYTEST_ARGS)"

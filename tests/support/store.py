@@ -9,10 +9,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from orchestrator.adapters.store import SqlStore, open_store
+from orchestrator.adapters.store.migrate import migrate
+from orchestrator.adapters.store.store import sqlite_engine
 from orchestrator.errors import UnavailableError
 from orchestrator.ports import Lane, Result, Store, Touched, Tx
 
@@ -21,7 +25,21 @@ OpenStore = Callable[[Path], SqlStore]
 
 def open_sqlite(folder: Path) -> SqlStore:
     """Open `state.db` in a folder."""
-    return open_store(f"sqlite:///{folder / 'state.db'}")
+    database = folder / "state.db"
+    if not database.exists():
+        database.write_bytes(_new_database())
+    return open_store(f"sqlite:///{database}")
+
+
+@cache
+def _new_database() -> bytes:
+    """Return a database that has seen every migration: to run them all takes longer than most tests."""
+    with TemporaryDirectory() as folder:
+        database = Path(folder) / "state.db"
+        engine = sqlite_engine(f"sqlite:///{database}")
+        migrate(engine)
+        engine.dispose()
+        return database.read_bytes()
 
 
 STORES: dict[str, OpenStore] = {"sqlite": open_sqlite}
