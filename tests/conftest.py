@@ -10,7 +10,7 @@ import pytest
 
 from tests.support import secrets
 from tests.support.broker import open_broker, start_broker
-from tests.support.shares import Shares
+from tests.support.shares import TOGETHER, Shares
 from tests.support.softhsm import soft_token, soft_tokens
 
 __all__ = ["open_broker", "soft_token", "soft_tokens", "start_broker"]
@@ -25,6 +25,13 @@ def pytest_configure() -> None:
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Shares:
     """Share the tests out as `shares` says, whatever `--dist` is."""
     return Shares(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Trace no whole deployment and no browser: it would double what they take, and change what they measure."""
+    for item in items:
+        if item.nodeid.startswith(TOGETHER):
+            item.add_marker(pytest.mark.no_cover)
 
 
 def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:

@@ -103,13 +103,13 @@ def test_an_event_is_found_by_its_fields(ear: Ear, stream: io.StringIO) -> None:
 @pytest.mark.usefixtures("stream")
 def test_levels_are_those_of_syslog(ear: Ear, level: str, priority: str) -> None:
     log(level=level)
-    logging.getLogger("uvicorn.error").log(logging.getLevelNamesMapping()[level.upper()], "said")
+    logging.getLogger("some.library").log(logging.getLevelNamesMapping()[level.upper()], "said")
     assert [ear.hear()["PRIORITY"] for _ in range(2)] == [priority, priority]
 
 
 @pytest.mark.usefixtures("stream")
 def test_a_level_of_a_librarys_own_is_news(ear: Ear) -> None:
-    logging.getLogger("uvicorn.error").log(25, "said")
+    logging.getLogger("some.library").log(25, "said")
     assert ear.hear()["PRIORITY"] == "6"
 
 
