@@ -15,6 +15,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from docs.markdown import code, table
 from orchestrator.adapters.prometheus import Metric
 from orchestrator.daemon import metrics
 
@@ -89,20 +90,21 @@ def render() -> str:
 
 
 def _table(found: Iterable[Metric]) -> str:
-    lines = ["| metric | kind | labels | meaning |", "|---|---|---|---|"]
-    for metric in found:
-        labels = ", ".join(f"`{label}`" for label in metric.labels)
-        lines.append(f"| `{metric.name}` | {metric.kind} | {labels} | {metric.text} |")
-    return "\n".join(lines) + "\n"
+    rows = ((code(it.name), it.kind, ", ".join(map(code, it.labels)), it.text) for it in found)
+    return table(("metric", "kind", "labels", "meaning"), rows)
 
 
 def _alerts() -> str:
     rules = [rule for group in yaml.safe_load(ALERTS.read_text(encoding="utf-8"))["groups"] for rule in group["rules"]]
-    lines = ["| alert | severity | what to do |", "|---|---|---|"]
-    for rule in rules:
-        runbook = rule["annotations"]["runbook"].replace("{{ $labels.rollout }}", "NAME")
-        lines.append(f"| {rule['alert']} | {rule['labels']['severity']} | {runbook} |")
-    return "\n".join(lines) + "\n"
+    rows = (
+        (
+            rule["alert"],
+            rule["labels"]["severity"],
+            rule["annotations"]["runbook"].replace("{{ $labels.rollout }}", "NAME"),
+        )
+        for rule in rules
+    )
+    return table(("alert", "severity", "what to do"), rows)
 
 
 if __name__ == "__main__":

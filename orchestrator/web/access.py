@@ -18,7 +18,7 @@ from fastapi.security.base import SecurityBase
 from starlette.requests import HTTPConnection
 
 from orchestrator.core.rollout import Command
-from orchestrator.core.trust.roles import ACT_OF, PERMITTED, SHARED, Act, Caller, Role, holders
+from orchestrator.core.trust.roles import ACT_OF, SHARED, Act, Caller, holders, permitting
 from orchestrator.engine.trust import operators
 from orchestrator.errors import ForbiddenError, UnavailableError
 from orchestrator.ports import Lane, Operator, Token
@@ -63,16 +63,12 @@ class _CommandPermission(SecurityBase):
 
 def may(context: Context, act: Act) -> Any:
     """Return the dependency of a route that is this act: its caller, who may do it."""
-    return Security(_Permission(context, act), scopes=_roles(act))
+    return Security(_Permission(context, act), scopes=permitting(act))
 
 
 def may_command(context: Context) -> Any:
     """Return the dependency of the route whose `command` says which act it is."""
-    return Security(_CommandPermission(context), scopes=_roles(*ACT_OF.values()))
-
-
-def _roles(*acts: Act) -> list[str]:
-    return [role.value for role in Role if PERMITTED[role].intersection(acts)]
+    return Security(_CommandPermission(context), scopes=permitting(*ACT_OF.values()))
 
 
 async def caller_of(connection: HTTPConnection, context: Context) -> Caller:

@@ -107,6 +107,11 @@ def only_reads(roles: Iterable[Role]) -> bool:
     return all(PERMITTED[role] <= {Act.READ} for role in roles)
 
 
+def permitting(*acts: Act) -> list[Role]:
+    """Return the roles that permit any of these acts."""
+    return [role for role in Role if PERMITTED[role].intersection(acts)]
+
+
 def holders(act: Act) -> str:
     """Return the roles that permit an act, as words for a person."""
-    return " or ".join(role for role in Role if act in PERMITTED[role])
+    return " or ".join(permitting(act))

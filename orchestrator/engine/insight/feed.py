@@ -21,7 +21,6 @@ from typing import Any
 import structlog
 
 from orchestrator.core import rollout as machine
-from orchestrator.core.model import Phase
 from orchestrator.engine.insight import census, views
 from orchestrator.errors import UnavailableError
 from orchestrator.ports import Store, Tx
@@ -39,7 +38,6 @@ ROLLOUT, FLEET, DROPPED, STOPPING = "rollout", "fleet", "dropped", "stopping"
 LAST = frozenset({DROPPED, STOPPING})
 """Events after which nothing comes."""
 
-_LIVE = frozenset(Phase) - machine.FINISHED
 _FLEET = ("devices", "online", "offline", "unsaid", "silent", "quarantined")
 _log = structlog.get_logger(__name__)
 
@@ -210,5 +208,5 @@ class Feed:
 
 def _rollouts(tx: Tx, known: frozenset[str]) -> dict[tuple[str, str], View]:
     """Return how rollouts stand that are not over, or were not when one last looked; the oldest first."""
-    found = [item for item in tx.rollouts() if item.phase in _LIVE or item.plan.name in known]
+    found = [item for item in tx.rollouts() if item.phase in machine.UNFINISHED or item.plan.name in known]
     return {(ROLLOUT, item.plan.name): views.rollout_line(item, tx.tally(item.id)) for item in reversed(found)}

@@ -16,14 +16,12 @@ from orchestrator.core.judging import evidence
 from orchestrator.core.judging.evidence import EVENTS, Bound, Evidence
 from orchestrator.core.model import Phase, Rollout, Urgency
 from orchestrator.core.pace.ceiling import Ceiling, Room
-from orchestrator.core.rollout import FINISHED
+from orchestrator.core.rollout import UNFINISHED
 from orchestrator.engine.offers import allowance
 from orchestrator.ports import Queue, Tx
 
 MOST = 100
 """Rollouts that are told of one by one."""
-
-_UNFINISHED = frozenset(Phase) - FINISHED
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +66,8 @@ class Vitals:
 
 def vitals(tx: Tx, now: float, limits: Ceiling) -> Vitals:
     """Return what the database says now, under this ceiling."""
-    unfinished = tx.rollouts(_UNFINISHED)
-    phases = Counter(dict.fromkeys(sorted(_UNFINISHED), 0))
+    unfinished = tx.rollouts(UNFINISHED)
+    phases = Counter(dict.fromkeys(sorted(UNFINISHED), 0))
     phases.update(rollout.phase for rollout in unfinished)
     return Vitals(
         devices=tx.fleet_size(),

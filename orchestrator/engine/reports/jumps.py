@@ -36,7 +36,7 @@ JUMP_S = 5.0
 PIECE = 5000
 """Rows that one transaction looks at."""
 
-_LIVE = frozenset(Phase) - machine.FINISHED - {Phase.DRAFT}
+_LIVE = machine.UNFINISHED - {Phase.DRAFT}
 _log = structlog.get_logger(__name__)
 
 

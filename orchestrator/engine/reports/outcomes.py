@@ -20,7 +20,7 @@ from orchestrator.core import rollout as rollout_machine
 from orchestrator.core import update as machine
 from orchestrator.core.judging import outcome
 from orchestrator.core.judging.outcome import Offered, Seen, Trial, Verdict
-from orchestrator.core.model import OTAD, Phase, Rollout, Update, UpdateState
+from orchestrator.core.model import OTAD, Rollout, Update, UpdateState
 from orchestrator.core.targeting import cohort
 from orchestrator.core.update import NEUTRAL, Fact, FactKind
 from orchestrator.ports import QUEUED, DeliveryState, Line, Tx
@@ -35,7 +35,6 @@ CURRENT = "current"
 _TRIAL = Trial()
 _S = UpdateState
 _AWAITED = frozenset({_S.DOWNLOADED, _S.INSTALLED, _S.RUNNING})
-_LIVE = frozenset(Phase) - rollout_machine.FINISHED
 _TAKEN = (Kind.ACCEPTED, Kind.DOWNLOADED, Kind.INSTALLED)
 _ON_TRIAL, _RAN_IT = "on_trial", "ran_it"
 _NOTED = {"never_ran": FactKind.FAILED, "booted_twice": FactKind.ROLLED_BACK, _RAN_IT: FactKind.ROLLED_BACK}
@@ -57,7 +56,7 @@ def shown(tx: Tx, hellos: Sequence[Hello], now: float) -> list[tuple[Update, Fac
         now: present time.
     """
     latest = {hello.dev: hello for hello in hellos if hello.rel or hello.ver or hello.eps is not None}
-    live = {rollout.id: rollout for rollout in tx.rollouts(_LIVE)} if latest else {}
+    live = {rollout.id: rollout for rollout in tx.rollouts(rollout_machine.UNFINISHED)} if latest else {}
     found = tx.updates_of(latest, (*_AWAITED, _S.CONFIRMED, _S.OFFERED)) if live else []
     waits: list[Update] = []
     rollout_of = cache(tx.rollout)

@@ -42,7 +42,6 @@ REPEAT_AFTER_S = 10.0
 
 _FACTS = {kind: FactKind(kind.value) for kind in Kind}
 _PROOF = frozenset({Kind.RUNNING, Kind.CONFIRMED, Kind.ROLLED_BACK})
-_LIVE = frozenset(Phase) - rollout_machine.FINISHED
 _RUNS = (UpdateState.RUNNING, UpdateState.CONFIRMED)
 _MAY_RETURN = (UpdateState.UNREACHED, UpdateState.OFFERED)
 
@@ -247,7 +246,7 @@ def _judge_health(tx: Tx, hellos: Sequence[Hello], now: float, done: Recorded) -
     if not hellos:
         return
     latest = {hello.dev: hello for hello in hellos}
-    measured = [rollout for rollout in tx.rollouts(_LIVE) if rollout.plan.health]
+    measured = [rollout for rollout in tx.rollouts(rollout_machine.UNFINISHED) if rollout.plan.health]
     live, moving = {item.id for item in measured}, {item.id for item in measured if item.moves}
     on_trial = [item for item in tx.updates_of(latest, _RUNS) if item.rollout_id in live] if live else []
     facts = [
@@ -263,7 +262,7 @@ def _greet_again(tx: Tx, device_ids: set[str], now: float, done: Recorded) -> No
     """A device that is back gets a trigger that it may have missed, as a refresh of the same attempt."""
     if not device_ids:
         return
-    live = {rollout.id for rollout in tx.rollouts(_LIVE)}
+    live = {rollout.id for rollout in tx.rollouts(rollout_machine.UNFINISHED)}
     back = [item for item in tx.updates_of(device_ids, _MAY_RETURN) if item.rollout_id in live]
     held = _held(tx, [item for item in back if item.state is UpdateState.UNREACHED], now)
     free = [item for item, found in held if _is_free(item, found)]

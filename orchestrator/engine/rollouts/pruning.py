@@ -28,7 +28,7 @@ CALM_S = 86_400.0
 PIECE = 500
 """Rows that one transaction looks for; each may have some more that belong to it."""
 
-_FIXED = frozenset(Phase) - machine.FINISHED - {Phase.DRAFT}
+_FIXED = machine.UNFINISHED - {Phase.DRAFT}
 _log = structlog.get_logger(__name__)
 
 

@@ -13,7 +13,7 @@ from itertools import count
 from orchestrator.core import update as machine
 from orchestrator.core.model import Delivery, Device, Phase, Plan, Release, Rollout, SizeKind, StagePlan, Update
 from orchestrator.core.model import UpdateState as S
-from orchestrator.core.rollout import FINISHED
+from orchestrator.core.rollout import FINISHED, UNFINISHED
 from orchestrator.core.targeting import cohort
 from orchestrator.core.update import FAILURES, Fact
 from orchestrator.engine.reports.folding import Recorded, fold
@@ -25,7 +25,6 @@ from orchestrator.ports import Tx
 CLOSED = FAILURES | {S.CONFIRMED, S.REFUSED, S.RECALLED, S.SUPERSEDED}
 """States of an update whose device is not expected to do anything more about it."""
 
-_OPEN = frozenset(Phase) - FINISHED
 _STUCK = frozenset({Phase.HALTED, Phase.INCONCLUSIVE})
 
 
@@ -37,7 +36,7 @@ def plan_of(name: str, release: Release, device_id: str) -> Plan:
 
 def under_way(tx: Tx, device_id: str, *releases: str) -> list[Rollout]:
     """Return the rollouts for this one device that are not over, newest first: of these releases, of any without."""
-    return tx.rollouts(_OPEN, releases=releases, select=_selecting(device_id))
+    return tx.rollouts(UNFINISHED, releases=releases, select=_selecting(device_id))
 
 
 def stuck(tx: Tx, release: Release, device_id: str) -> list[str]:

@@ -23,7 +23,7 @@ from orchestrator.engine.targeting.audience import CHUNK
 from orchestrator.errors import ConfigError
 from orchestrator.ports import Store, Tx
 
-_FIXED = frozenset(Phase) - machine.FINISHED - {Phase.DRAFT}
+_FIXED = machine.UNFINISHED - {Phase.DRAFT}
 _zones = lru_cache(maxsize=1)(available_timezones)
 
 

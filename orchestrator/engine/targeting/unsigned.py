@@ -7,14 +7,12 @@ Rules:
 
 from __future__ import annotations
 
-from orchestrator.core.model import DAEMON, Device, Phase, Rollout
-from orchestrator.core.rollout import FINISHED
+from orchestrator.core.model import DAEMON, Device, Rollout
+from orchestrator.core.rollout import UNFINISHED
 from orchestrator.core.targeting.dialect import SigningRule
 from orchestrator.engine.offers import holds
 from orchestrator.engine.rollouts.releases import by_model, release_of, signing_rule
 from orchestrator.ports import Tx
-
-_LIVE = frozenset(Phase) - FINISHED
 
 
 def settle(tx: Tx, reason: str, now: float) -> None:
@@ -28,7 +26,7 @@ def settle(tx: Tx, reason: str, now: float) -> None:
     if tx.unsigned_clients() == reason:
         return
     tx.allow_unsigned_clients(reason, now)
-    for rollout in tx.rollouts(_LIVE):
+    for rollout in tx.rollouts(UNFINISHED):
         holds.look_anew(tx, rollout)
     action = "unsigned_clients.allowed" if reason else "unsigned_clients.forbidden"
     tx.audit(DAEMON, action, "configuration", {"reason": reason}, now)

@@ -14,7 +14,6 @@ import hashlib
 from collections.abc import Callable
 
 from orchestrator.core import rollout as machine
-from orchestrator.core.model import Phase
 from orchestrator.core.trust import approval
 from orchestrator.core.trust.approval import ApprovalNeededError, Matter, Need, Proposal
 from orchestrator.engine.rollouts import effects
@@ -25,8 +24,6 @@ from orchestrator.engine.trust.keyring import Keyring
 from orchestrator.errors import ConflictError, RequestError
 from orchestrator.ports import Lane, Store, Tx
 from orchestrator.verifier import TRIGGER, Keyset
-
-_LIVE = frozenset(Phase) - machine.FINISHED
 
 
 async def take_keyset(
@@ -98,6 +95,6 @@ def _store(tx: Tx, lines: bytes, keyset: Keyset, wish: Wish, rules: Rules, now: 
     kids = {kid: key.typ for kid, key in sorted(keyset.keys.items())}
     said = {"sha256": digest, "keys": kids, "reason": wish.reason} | ({"forced": silent} if silent else {})
     tx.audit(wish.caller.name, "keyset.taken", name, said, now)
-    for rollout in tx.rollouts(_LIVE):
+    for rollout in tx.rollouts(machine.UNFINISHED):
         effects.make_anew(tx, rollout, now)
     return None

@@ -11,8 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from orchestrator.core.model import Device, Phase
-from orchestrator.core.rollout import FINISHED
+from orchestrator.core.model import Device
+from orchestrator.core.rollout import UNFINISHED
 from orchestrator.core.trust.roles import Act
 from orchestrator.engine import named
 from orchestrator.engine.insight import explain
@@ -23,8 +23,6 @@ from orchestrator.verifier import TRIGGER
 from orchestrator.web.pages.changes import print_of
 from orchestrator.web.pages.house import Form, House, Visitor, live, reason_of
 from orchestrator.web.pages.views import device as shown
-
-_LIVE = frozenset(Phase) - FINISHED
 
 
 def device_routes(house: House) -> list[Route]:
@@ -99,7 +97,7 @@ def _mark(device: Device) -> str:
 
 def _print_of(tx: Tx, device_id: str) -> str:
     """Return what differs whenever the device, what it goes through or the standing of a rollout does."""
-    rollouts = tx.rollouts(_LIVE)
+    rollouts = tx.rollouts(UNFINISHED)
     going = {item.id for item in rollouts}
     updates = tx.updates_of([device_id])
     told = [(tx.parcels(item.id), len(tx.lines(item.id))) for item in updates if item.rollout_id in going]

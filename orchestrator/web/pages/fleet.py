@@ -9,8 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from orchestrator.core.model import Phase
-from orchestrator.core.rollout import FINISHED
+from orchestrator.core.rollout import UNFINISHED
 from orchestrator.engine.insight import census, chronicle
 from orchestrator.engine.insight import views as engine_views
 from orchestrator.ports import Tx
@@ -24,7 +23,6 @@ EVENTS = "/changes/fleet"
 CENSUS_S = 10.0
 """An open page shows a census that is so old at most, unless to count takes long; who loads it sees one of now."""
 _MOST_PROPOSALS = 50
-_LIVE = frozenset(Phase) - FINISHED
 
 Standing = tuple[list[shown.View], list[shown.View], int]
 
@@ -89,7 +87,8 @@ class _Census:
 
 def _standing(tx: Tx, now: float) -> Standing:
     lines = [
-        engine_views.rollout_line(item, tx.tally(item.id)) | {"moved_at": item.moved_at} for item in tx.rollouts(_LIVE)
+        engine_views.rollout_line(item, tx.tally(item.id)) | {"moved_at": item.moved_at}
+        for item in tx.rollouts(UNFINISHED)
     ]
     proposals = [proposal_view(item, now) for item in tx.proposals(_MOST_PROPOSALS)]
     return lines, proposals, len(tx.open_reviews())

@@ -35,6 +35,7 @@ from orchestrator.errors import (
 from orchestrator.web import access
 from orchestrator.web.bodies import body_of
 from orchestrator.web.context import Context, UnauthorisedError
+from orchestrator.web.events import EVENTS
 from orchestrator.web.pages import once, words
 from orchestrator.web.pages.assets import Assets
 from orchestrator.web.pages.changes import Changes, Live
@@ -68,7 +69,6 @@ NAVIGATION = (
 )
 """The pages that every page leads to: the word by which a page says that it is one of them, its name, its place, and
 who sees it."""
-_EVENTS = "text/event-stream"
 _STATUS: tuple[tuple[type[OrchestratorError], int], ...] = (
     (NotFoundError, 404),
     (ForbiddenError, 403),
@@ -163,7 +163,7 @@ class House:
             await look(request)  # what is not there is said before anything is sent
             before = request.query_params.get("print", "")
             body = self.changes.stream(request.url.path, lambda: look(request), before, ask)
-            return StreamingResponse(body, 200, HEADERS | {"X-Accel-Buffering": "no"}, _EVENTS)
+            return StreamingResponse(body, 200, HEADERS | {"X-Accel-Buffering": "no"}, EVENTS)
 
         return self.page(path, begin, act)
 
@@ -342,4 +342,4 @@ def go_to(place: str) -> Response:
 
 def _is_unasked(request: Request) -> bool:
     """Say whether a page that is open asks by itself."""
-    return "hx-request" in request.headers or request.headers.get("accept") == _EVENTS
+    return "hx-request" in request.headers or request.headers.get("accept") == EVENTS

@@ -27,20 +27,15 @@ from orchestrator.web.pages.changes import Changes, print_of
 from orchestrator.web.pages.session import IDLE_S
 from tests.support.factory import plant
 from tests.support.pages import serving
-from tests.web.pages.visits import Visit, notice, signed_in
-from tests.web.site import PLAN, Site, site, site_of
+from tests.web.pages.visits import Visit, notice, signed_in, staged
+from tests.web.site import Site, site_of
 
-STAGED = PLAN | {"stages": [{"devices": 2, "soak": "1h"}, {"devices": "rest", "soak": "1h"}], "in_flight": 5}
 UNASKED = {"hx-request": "true"}
 
 
 @pytest.fixture
 async def web(tmp_path: Path) -> AsyncIterator[Site]:
-    """A site where `spring` runs on the first two of six devices, with a person who operates and two who approve."""
-    async with site(tmp_path) as running:
-        await running.release()
-        await running.enrol("d1", "d2", "d3", "d4", "d5", "d6")
-        await running.roll_out(**STAGED)
+    async with staged(tmp_path) as running:
         yield running
 
 

@@ -11,20 +11,15 @@ import pytest
 
 from orchestrator.core.model import UpdateState
 from orchestrator.core.trust.roles import Role
-from tests.web.pages.visits import Visit, signed_in, visit
-from tests.web.site import PLAN, Site, site
+from tests.web.pages.visits import Visit, signed_in, staged, visit
+from tests.web.site import Site
 
-STAGED = PLAN | {"stages": [{"devices": 2, "soak": "1h"}, {"devices": "rest", "soak": "1h"}], "in_flight": 5}
 PAGE = "/rollouts/spring"
 
 
 @pytest.fixture
 async def web(tmp_path: Path) -> AsyncIterator[Site]:
-    """A site where `spring` runs on the first two of six devices."""
-    async with site(tmp_path) as running:
-        await running.release()
-        await running.enrol("d1", "d2", "d3", "d4", "d5", "d6")
-        await running.roll_out(**STAGED)
+    async with staged(tmp_path) as running:
         yield running
 
 

@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from html import unescape
+from pathlib import Path
 
 import httpx2
 
-from tests.web.site import TOKEN, Site
+from tests.web.site import PLAN, TOKEN, Site, site
 
 _FIELD = re.compile(r'<input type="hidden" name="(\w+)" value="([^"]*)"')
+
+
+STAGED = PLAN | {"stages": [{"devices": 2, "soak": "1h"}, {"devices": "rest", "soak": "1h"}], "in_flight": 5}
+
+
+@asynccontextmanager
+async def staged(folder: Path) -> AsyncIterator[Site]:
+    """A site where `spring` runs on the first two of six devices."""
+    async with site(folder) as running:
+        await running.release()
+        await running.enrol("d1", "d2", "d3", "d4", "d5", "d6")
+        await running.roll_out(**STAGED)
+        yield running
 
 
 @dataclass
