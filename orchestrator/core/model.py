@@ -525,6 +525,11 @@ class Rollout:
         """Whether no stage follows the one that is open now."""
         return self.stage + 1 == len(self.stages)
 
+    @property
+    def leaves_stage(self) -> bool:
+        """Whether a person lets the open stage pass, so that it takes nobody in any more; the last one does."""
+        return self.current.hurried and not self.is_in_last_stage
+
     def with_current(self, stage: Stage) -> Rollout:
         """Return the rollout with another stage in the place of the one that is open now."""
         stages = (*self.stages[: self.stage], stage, *self.stages[self.stage + 1 :])

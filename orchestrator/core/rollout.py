@@ -267,7 +267,8 @@ def _resume(rollout: Rollout, actor: str, reason: str, now: float) -> Decision:
     if rollout.cohort_size is None:
         return Decision(move(rollout, P.PREPARING, why, actor, now), (Prepare(),), why)
     resumed = move(rollout, P.RUNNING, why, actor, now)
-    if rollout.phase is P.HALTED:
+    if rollout.phase is P.HALTED:  # what a person said in the place of evidence was said before there was this halt
+        resumed = resumed.with_current(replace(resumed.current, waived=False, hurried=False))
         return Decision(replace(resumed, epoch=rollout.epoch + 1), (Carry(), Return()), why)
     if rollout.phase is P.INCONCLUSIVE:
         resumed = resumed.with_current(replace(resumed.current, waived=True))

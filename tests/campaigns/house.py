@@ -43,12 +43,15 @@ from orchestrator.engine.targeting.joining import Joining
 from orchestrator.engine.trust.keyring import Standing
 from orchestrator.errors import UnavailableError
 from orchestrator.ports import Lane, Tx
+from tests.campaigns.reading import BrokenError
 from tests.support.bus import MemoryBus
 from tests.support.clock import Clock
 from tests.support.factory import DEPLOYMENT, ORIGIN
 
 BATCH = 4
 GRACE_S = 30.0
+STEPS = 2_000
+"""Transactions within which a rollout that is stepped comes to rest."""
 LOSS = Loss(share=0.3, floor=6)
 """What makes an outage of fleets as small as these."""
 
@@ -149,6 +152,7 @@ class OneThread:
         self._how = Wrong.ABANDONED
         self._meanwhile: Callable[[], None] | None = None
         self._meanwhile_in = 0
+        self.left: int | None = None
 
     def go_wrong_in(self, transactions: int, how: Wrong) -> None:
         """Let something go wrong in a transaction to come."""
@@ -168,6 +172,7 @@ class OneThread:
     def write(self, work: Callable[[Tx], Result]) -> Result:
         """Run a transaction."""
         self._go_on()
+        self._count()
         self._let_others()
         now = self._goes_wrong_in == 0
         if self._goes_wrong_in is not None:
@@ -194,6 +199,12 @@ class OneThread:
 
     async def close(self) -> None:
         self._held.close()
+
+    def _count(self) -> None:
+        if self.left is not None:
+            self.left -= 1
+            if self.left < 0:
+                raise BrokenError(f"the conductor does not come to rest within {STEPS} transactions")
 
     def _let_others(self) -> None:
         if self._meanwhile is None:
@@ -341,11 +352,15 @@ class House:
 
 async def advance(conductor: Conductor, rollout_id: int) -> bool:
     """Let the conductor step a rollout; says whether it could, as far as it goes."""
+    store = cast(OneThread, conductor._store)
+    store.left = STEPS
     try:
         await conductor.advance(rollout_id)
     except UnavailableError as error:
         conductor._put_off(rollout_id, error)
         return False
+    finally:
+        store.left = None
     return True
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from orchestrator.core.model import UpdateState
 from orchestrator.core.rollout import Command
 from orchestrator.engine.rollouts import quarantine
+from orchestrator.engine.targeting.joining import Joining
 from orchestrator.wire.report import Hello, encode
 from orchestrator.wire.topics import Channel, uplink
 from tests.support.builders import REST, make_plan
@@ -46,3 +47,16 @@ async def test_nobody_in_quarantine_is_offered_a_release_when_it_is_back(tmp_pat
         await it.command(rollout, Command.RESUME)
         await it.advance(rollout)
         assert await it.states(rollout) == {UpdateState.OFFERED: 1, UpdateState.SUPERSEDED: 1}
+
+
+async def test_devices_join_a_last_stage_that_a_person_lets_pass(tmp_path: Path) -> None:
+    """They were to be taken in and were not, as if nobody were wanted any more: looked for again, for ever."""
+    async with plant(tmp_path) as it:
+        await it.enrol(2)
+        rollout = await it.running(make_plan((REST,), open_cohort=True))
+        await it.command(rollout, Command.ADVANCE, "the lab saw what it wanted")
+        await it.enrol(3, prefix="late")
+        assert await Joining(it.store, it.clock, it.conductor.changed).look() == 3
+        async with asyncio.timeout(10):
+            await it.advance(rollout)
+        assert await it.states(rollout) == {UpdateState.OFFERED: 5}

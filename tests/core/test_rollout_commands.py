@@ -225,6 +225,16 @@ def test_evidence_halts_a_stage_that_was_advanced() -> None:
     assert judgement.step(hurried, bad, 51.0).rollout.phase is P.HALTED
 
 
+def test_a_halt_takes_back_what_was_said_in_the_place_of_evidence() -> None:
+    rollout = machine.operate(
+        in_phase(P.RUNNING), UNRESOLVED, C.ADVANCE, actor="bea", reason="seen it", now=50.0
+    ).rollout
+    assert rollout.current.hurried
+    for command in (C.HALT, C.RESUME):
+        rollout = operate(rollout, command).rollout
+    assert (rollout.current.hurried, rollout.current.waived) == (False, False)
+
+
 @pytest.mark.parametrize(
     "tally", [make_tally({"pending": 20}), make_tally({"confirmed": 19}), make_tally({"retrying": 9, "postponed": 11})]
 )

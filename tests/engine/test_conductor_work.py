@@ -134,6 +134,8 @@ def test_work_is_wanted_while_its_stage_goes_on() -> None:
     assert not is_wanted(rollout, replace(rollout, stage=1))
     assert not is_wanted(rollout, replace(rollout, cohort_at=9.0))
     assert not is_wanted(rollout, replace(rollout, stages=(Stage(5, 5, hurried=True), Stage(5, 5))))
+    last = replace(rollout, stages=(Stage(5, 5), Stage(5, 5, hurried=True)), stage=1)
+    assert is_wanted(last, last)
 
 
 async def test_many_offers_are_made_in_steps(it: Plant, monkeypatch: pytest.MonkeyPatch) -> None:

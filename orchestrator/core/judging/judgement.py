@@ -131,7 +131,7 @@ def _evidence_text(item: Evidence, tolerated: float) -> str:
 
 def _progress(rollout: Rollout, tally: Tally, counts: StageCounts, answer: Answer | None, now: float) -> Decision:
     stage = rollout.current
-    if stage.hurried and not rollout.is_in_last_stage:
+    if rollout.leaves_stage:
         return _next_stage(rollout, now, rollout.reason)
     if _is_empty(stage) and not rollout.is_in_last_stage:
         return _next_stage(rollout, now, Reason("passed", "no devices are left for this stage"))

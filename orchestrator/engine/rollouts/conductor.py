@@ -357,7 +357,7 @@ def is_wanted(before: Rollout, now: Rollout) -> bool:
     """Say whether work that was begun for a rollout is still wanted as it stands now."""
     if (before.version, before.stage, before.cohort_at) != (now.version, now.stage, now.cohort_at):
         return False  # the last: a clock was set, and the times of devices with it
-    return not (now.stages and now.current.hurried)
+    return not (now.stages and now.leaves_stage)
 
 
 def _is_long(decision: Decision) -> bool:
