@@ -442,11 +442,10 @@ async def test_what_is_no_address_is_refused(tmp_path: Path, url: str) -> None:
 async def test_there_are_not_too_many_and_none_twice(tmp_path: Path) -> None:
     async with office(tmp_path) as it:
         for at in range(MOST):
-            await it.add(f"https://hooks.example.net/{at}")
+            made = await it.add(f"https://hooks.example.net/{at}")
         with pytest.raises(ConflictError, match="remove one first"):
             await it.add("https://hooks.example.net/more")
-        (first, *_) = await it.plant.store.read(lambda tx: tx.webhooks())
-        await it.plant.write(lambda tx: webhooks.remove(tx, first.id, ADMIN, 0.0))
+        await it.plant.write(lambda tx: webhooks.remove(tx, made.webhook.id, ADMIN, 0.0))
         with pytest.raises(ConflictError, match="has this address"):
             await it.add("https://hooks.example.net/7")
 

@@ -18,7 +18,7 @@ from orchestrator.core.trust.audit import Entry, Head, digest
 from orchestrator.ports import Store
 
 PIECE = 2_000
-MOST_DEVICES = 20_000
+MOST_DEVICES = 10_000
 """Devices that one answer looks through."""
 MOST_ENTRIES = 20_000
 """Entries that one answer looks through."""
