@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import secrets
+from tests.support import schemas, secrets
 from tests.support.broker import open_broker, start_broker
 from tests.support.shares import TOGETHER, Shares
 from tests.support.softhsm import soft_token, soft_tokens
@@ -17,8 +17,9 @@ __all__ = ["open_broker", "soft_token", "soft_tokens", "start_broker"]
 
 
 def pytest_configure() -> None:
-    """Look for secrets in everything that is said from now on."""
+    """Look for secrets in everything that is said from now on, and make each schema once."""
     secrets.install()
+    schemas.install()
 
 
 @pytest.hookimpl(optionalhook=True)
