@@ -9,7 +9,8 @@ from orchestrator.core.model import UpdateState
 from orchestrator.core.rollout import Command
 from orchestrator.engine.rollouts import quarantine
 from orchestrator.engine.targeting.joining import Joining
-from orchestrator.wire.report import Hello, encode
+from orchestrator.ports import DeliveryKind, DeliveryState
+from orchestrator.wire.report import Hello, Kind, encode
 from orchestrator.wire.topics import Channel, uplink
 from tests.support.builders import REST, make_plan
 from tests.support.clock import running, until
@@ -60,3 +61,20 @@ async def test_devices_join_a_last_stage_that_a_person_lets_pass(tmp_path: Path)
         async with asyncio.timeout(10):
             await it.advance(rollout)
         assert await it.states(rollout) == {UpdateState.OFFERED: 5}
+
+
+async def test_a_recall_that_was_answered_is_not_sent_any_more(tmp_path: Path) -> None:
+    """It was, behind the offer that the device got again: its word on it was then taken for the end of that offer."""
+    async with plant(tmp_path) as it:
+        await it.enrol(1)
+        rollout = await it.running(make_plan((REST,)))
+        await it.send()
+        await it.say(await it.updates(rollout), Kind.ACCEPTED)
+        await it.command(rollout, Command.HALT)
+        await it.seal()
+        await it.command(rollout, Command.RESUME)
+        await it.say(await it.updates(rollout), Kind.RECALLED, 1)  # by poll, before the recall was published
+        await it.advance(rollout)
+        assert await it.states(rollout) == {UpdateState.OFFERED: 1}
+        assert [item.state for item in await it.parcels(rollout, DeliveryKind.CANCEL)] == [DeliveryState.VOID]
+        assert len(await it.send()) == 1

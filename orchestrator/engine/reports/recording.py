@@ -28,7 +28,7 @@ from orchestrator.engine.reports.doubt import TOO_SOON, Doubt
 from orchestrator.engine.reports.folding import Recorded, fold
 from orchestrator.engine.reports.outage import STANDARD, Loss
 from orchestrator.engine.rollouts import operations, quarantine
-from orchestrator.ports import EXPOSED, DeliveryKind, DeliveryState, Parcel, Tx
+from orchestrator.ports import EXPOSED, QUEUED, DeliveryKind, DeliveryState, Parcel, Tx
 from orchestrator.wire.report import Hello, Kind, Report, State
 
 NEW_KEYS = "new_keys"
@@ -192,10 +192,13 @@ def _return_late_answers(
     It answered its recall when the rollout ran again, or it took a new keyset, which ends what older keys had begun.
     """
     recalled = [update for update in after.values() if update.state is UpdateState.RECALLED]
+    parcels = {update.id: tx.parcels(update.id) for update in recalled}
+    _void_recalls(tx, [parcel for sent in parcels.values() for parcel in sent], now)
     late = [
         update
         for update in recalled
-        if _was_recalled(tx, before[update.id]) or (update.code == NEW_KEYS and _keys_are_newer(tx, update))
+        if _was_recalled(before[update.id], parcels[update.id])
+        or (update.code == NEW_KEYS and _keys_are_newer(tx, update))
     ]
     wanted = [item for item in late if _is_wanted(tx, item)]
     fold(tx, [(item, Fact(FactKind.RETURN)) for item in wanted], now, done)
@@ -207,10 +210,16 @@ def _is_wanted(tx: Tx, update: Update) -> bool:
     return rollout is not None and _is_running(rollout) and not refusals.is_final(tx, rollout, update)
 
 
-def _was_recalled(tx: Tx, update: Update) -> bool:
+def _was_recalled(update: Update, parcels: Sequence[Parcel]) -> bool:
     """Say whether a recall is the last that was planned for it; else its word would burn offers."""
-    last = tx.parcels(update.id)[-1:]  # who was kept from it before any offer has none
+    last = parcels[-1:]  # who was kept from it before any offer has none
     return update.state is UpdateState.RECALLING or any(item.kind is DeliveryKind.CANCEL for item in last)
+
+
+def _void_recalls(tx: Tx, parcels: Sequence[Parcel], now: float) -> None:
+    """Void recalls that still wait though they were answered: what came back to them would end the next offer."""
+    moot = [item.id for item in parcels if item.kind is DeliveryKind.CANCEL and item.state in QUEUED]
+    tx.settle(moot, DeliveryState.VOID, now)
 
 
 def _keys_are_newer(tx: Tx, update: Update) -> bool:
