@@ -12,7 +12,7 @@ from orchestrator import plans
 from tests.plans.odds import PLANS, End, play
 
 SIZE, RUNS = 10_000, 300
-MOST_ON_AVERAGE = {"cautious": 60, "standard": 60, "security": 60, "emergency": 100}
+MOST_ON_AVERAGE = {"cautious": 60, "standard": 60, "security": 60, "emergency": 60}
 
 
 def ends(name: str, rate: float) -> list[End]:
