@@ -198,6 +198,94 @@ async def test_who_is_signed_out_meanwhile_is_led_to_sign_in(browser: Browser, s
     await context.close()
 
 
+async def until(page: Page, word: str) -> None:
+    """Wait until something holds of the scripts of a page."""
+    async with asyncio.timeout(FOLLOWS_MS / 1000):
+        while not await page.evaluate(word):
+            await page.wait_for_timeout(50)
+
+
+async def test_a_page_that_hears_nothing_says_so(browser: Browser, served: Served) -> None:
+    page = await browser.new_page()
+    await page.clock.install()
+    behind = page.locator("#behind")
+    async with serving_at(served, 0) as port:
+        await sign_in(page, f"http://127.0.0.1:{port}", served.world.tokens["vic"])
+        await page.goto(f"http://127.0.0.1:{port}/rollouts/{RUNNING}")
+        await until(page, "stream?.readyState === EventSource.OPEN")
+        await page.clock.fast_forward(15_000)
+        await expect(behind).to_be_hidden()
+    await until(page, "stream?.readyState !== EventSource.OPEN")
+    await page.clock.fast_forward(15_000)
+    await expect(behind).to_contain_text("Nothing was heard from the daemon since ", timeout=FOLLOWS_MS)
+    assert await faults_of(page) == []
+    async with serving_at(served, port):
+        await expect(behind).to_be_hidden(timeout=FOLLOWS_MS)
+        await page.close()
+
+
+async def test_a_page_that_stands_still_while_somebody_writes_says_so(browser: Browser, served: Served) -> None:
+    page = await browser.new_page()
+    await page.clock.install()
+    await sign_in(page, served.url, served.world.tokens["ann"])
+    await page.goto(f"{served.url}/devices/{DEVICE}")
+    await page.get_by_role("group", name="Acts").get_by_role("button").click()
+    await turn(served.world)
+    await until(page, "behind")
+    await page.clock.fast_forward(15_000)
+    behind = page.locator("#behind")
+    await expect(behind).to_contain_text("This page stands still since ", timeout=FOLLOWS_MS)
+    await page.keyboard.press("Escape")
+    await expect(behind).to_be_hidden(timeout=FOLLOWS_MS)
+    await page.close()
+
+
+_GONE = 'window.fetch = async () => new Response("gone", { status: 404 });'
+
+
+async def test_what_is_gone_is_not_shown_as_if_it_were_there(browser: Browser, served: Served) -> None:
+    page = await browser.new_page()
+    await sign_in(page, served.url, served.world.tokens["vic"])
+    await page.goto(f"{served.url}/devices/{DEVICE}")
+    await page.evaluate(_GONE)
+    async with page.expect_event("framenavigated", timeout=FOLLOWS_MS):  # loaded anew, to say what became of it
+        await turn(served.world)
+    await page.close()
+
+
+_HELD = """
+    const fetched = window.fetch;
+    window.fetch = async (...what) => {
+      await new Promise(done => { window.goOn = done; });
+      window.fetch = fetched;
+      return fetched(...what);
+    };
+"""
+"""Holds back what a page asks for first by itself until `goOn` is called."""
+
+
+async def test_who_begins_to_write_while_an_answer_is_on_its_way_is_not_disturbed(
+    browser: Browser, served: Served
+) -> None:
+    watched = await watch(browser, served, "ann")
+    await watched.page.add_init_script(_HELD)
+    page = await watched.go(f"/devices/{DEVICE}")
+    shown = PAGES["device"].part(page)
+    before = await text_of(shown)
+    await turn(served.world)
+    await until(page, "window.goOn !== undefined")
+    await page.get_by_role("group", name="Acts").get_by_role("button").click()
+    await page.evaluate("""new Promise(done => {
+      document.addEventListener("htmx:finally:request", done, { once: true });
+      window.goOn();
+    }).then(() => true)""")
+    assert await text_of(shown) == before
+    await page.keyboard.press("Escape")
+    await expect(shown).not_to_have_text(before, timeout=FOLLOWS_MS)
+    assert watched.faults == []
+    await page.close()
+
+
 async def test_who_writes_is_not_disturbed(browser: Browser, served: Served) -> None:
     watched = await watch(browser, served, "ann")
     page = await watched.go(f"/rollouts/{RUNNING}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from axe_playwright_python.async_playwright import Axe
@@ -10,7 +11,7 @@ from playwright.async_api import Browser, Page, expect
 
 from tests.browser.conftest import watch
 from tests.browser.screenshots import EVERYTHING, LOOKS, PAGES
-from tests.support.pages import Served
+from tests.support.pages import Served, sign_in
 from tests.support.world import COMPLETE, HALTED, RUNNING
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -79,6 +80,40 @@ async def test_a_person_pauses_and_resumes(browser: Browser, served: Served) -> 
     await expect(page.get_by_role("status")).to_contain_text("is running now")
     assert watched.faults == []
     await page.close()
+
+
+async def test_enter_decides_nothing_where_there_are_two_answers(browser: Browser, served: Served) -> None:
+    watched = await watch(browser, served, "ben")
+    page = await watched.go(f"/rollouts/{HALTED}")
+    why = page.get_by_label("Why you approve or reject proposal 1")
+    await why.fill("no: it burns")
+    await why.press("Enter")
+    await expect(why).to_have_value("no: it burns")
+    await page.reload()
+    await expect(page.get_by_role("region", name="Proposal 1")).to_contain_text("0 of 1 approvals")
+    assert watched.faults == []
+    await page.close()
+
+
+async def test_who_follows_a_link_in_a_message_needs_not_sign_in_again(browser: Browser, served: Served) -> None:
+    context, place = await browser.new_context(), f"/devices?where={quote('rel < 30')}"
+    page, other = await context.new_page(), await context.new_page()
+    await sign_in(page, served.url, served.world.tokens["vic"])
+    link = f'<!doctype html><title>Messages</title><a href="{served.url}{place}">the alert</a>'
+    await other.set_content(link)
+    await other.get_by_role("link", name="the alert").click()
+    await other.wait_for_url(served.url + place)
+    await expect(other.get_by_role("heading", name="Devices")).to_be_visible()
+    await other.goto("about:blank")
+    await other.set_content(link)
+    await page.get_by_role("button", name="Sign out").click()
+    await page.wait_for_url(f"{served.url}/login")
+    await other.get_by_role("link", name="the alert").click()
+    await other.wait_for_url(f"{served.url}/login?**")
+    await other.get_by_label("Operator token").fill(served.world.tokens["vic"])
+    await other.get_by_role("button", name="Sign in").click()
+    await other.wait_for_url(served.url + place)
+    await context.close()
 
 
 async def test_another_person_approves(browser: Browser, served: Served) -> None:

@@ -99,6 +99,8 @@ class Changes:
             before: the print that the page was made with.
             ask: raises if who listens may not look at it any more.
         """
+        if self._streams >= MOST_STREAMS:
+            return  # others came first, while this one took its first look; who comes again is told
         self._streams += 1
         watched = self._watched.setdefault(thing, _Watched(look))
         watched.pages += 1

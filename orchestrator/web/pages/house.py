@@ -6,6 +6,8 @@ Rules:
 - A form is done once (`once`). Who was signed out meanwhile, by a daemon that started again, is told after signing in.
 - No page loads anything from elsewhere, runs anything that stands in it, or is shown inside another site.
 - What a page asks for by itself keeps nobody signed in, and takes no notice from who shall read it.
+- The cookie does not come along from other sites. Who follows a link in a message is led on once, by a page of ours, so
+  that nobody who is signed in has to sign in again.
 """
 
 from __future__ import annotations
@@ -271,7 +273,10 @@ class House:
     def _to_login(self, request: Request) -> Response:
         if _is_unasked(request):  # a part of a page that is open: let the whole page go to the login
             return Response(status_code=204, headers=HEADERS | {"HX-Refresh": "true"})
-        return go_to(login_place(request.url.path if request.method == "GET" else "/", ""))
+        place = login_place(_place(request) if request.method == "GET" else "/", "")
+        if request.headers.get("sec-fetch-site") == "cross-site":  # no cookie of ours comes with a link in a message
+            return self.render("onward.html", title="One moment", place=place)
+        return go_to(place)
 
 
 def live(request: Request, events: str, print_: str) -> Live:
@@ -282,8 +287,7 @@ def live(request: Request, events: str, print_: str) -> Live:
         events: place of its stream.
         print_: of what it shows.
     """
-    query = f"?{request.url.query}" if request.url.query else ""
-    return Live(request.url.path + query, f"{events}?print={print_}")
+    return Live(_place(request), f"{events}?print={print_}")
 
 
 async def form_of(request: Request) -> dict[str, str]:
@@ -299,7 +303,7 @@ async def form_of(request: Request) -> dict[str, str]:
         pairs = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="strict")
     except ValueError:
         raise RequestError("that is no form of ours; load the page again") from None
-    fields = dict(pairs)
+    fields = {name: text.replace("\r\n", "\n") for name, text in pairs}  # as it was written, and its length counted
     if len(fields) != len(pairs):
         raise RequestError("a field stands twice in the form; load the page again")
     return fields
@@ -338,6 +342,11 @@ def login_place(wanted: str, tried: str) -> str:
 def go_to(place: str) -> Response:
     """Return the answer that leads to a page."""
     return RedirectResponse(place, 303, HEADERS)
+
+
+def _place(request: Request) -> str:
+    """Return the place of a page, with all that its address asks for."""
+    return request.url.path + (f"?{request.url.query}" if request.url.query else "")
 
 
 def _is_unasked(request: Request) -> bool:

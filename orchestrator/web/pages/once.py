@@ -55,7 +55,9 @@ def once(context: Context, account: str, place: str, key: str, *, stops: bool) -
     def before(tx: Tx) -> None:
         kept = tx.answer(name)
         if kept is not None and not stops:
-            text = f"{_word(place)} was done already, at {_clock(kept.at)}, and was not done again"
+            did, word = kept.answer.decode(), _word(place)
+            again = "was not done again" if did == word else f"{word} was not done"
+            text = f"{did} was done already, at {_clock(kept.at)}, and {again}"
             raise ConflictError(text, code="done_before")
 
     def after(tx: Tx, _: object) -> None:
@@ -73,8 +75,8 @@ async def fate_of(context: Context, account: str, key: str) -> tuple[str, str]:
     kept = await context.store.read(lambda tx: tx.answer(_name(account, key)))
     if kept is None:
         text = (
-            "What you sent last was not carried out: the daemon was away, or nobody was signed in. If other persons "
-            "have to agree to it, its proposal may stand under Approvals"
+            f"What you sent last was not carried out in the name of {account}: the daemon was away, or nobody was "
+            "signed in. If other persons have to agree to it, its proposal may stand under Approvals"
         )
         return "failed", f"{text}; else do it again."
     return "done", f"What you sent last ({kept.answer.decode()}) was carried out, once, at {_clock(kept.at)}."

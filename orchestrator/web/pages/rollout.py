@@ -114,7 +114,7 @@ class _Desk:
             raise
         if decision.reason.code == "unchanged":
             return f"Nothing had to be done: {decision.reason.text}."
-        return f"Done: {command}. {name} is {decision.rollout.phase} now."
+        return f"{command.capitalize()}: {name} is {decision.rollout.phase} now."
 
     async def roll_back(self, request: Request, visitor: Visitor, form: Form) -> str:
         """Make the draft of a rollback."""

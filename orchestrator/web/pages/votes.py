@@ -10,6 +10,7 @@ from starlette.routing import Route
 from orchestrator.core.trust.roles import Act
 from orchestrator.engine.trust import approvals
 from orchestrator.ports import Lane
+from orchestrator.web.approvals import Voted
 from orchestrator.web.pages.house import Form, House, Visitor, reason_of
 
 
@@ -20,9 +21,9 @@ def vote_routes(house: House) -> list[Route]:
         reason, now = reason_of(form), house.context.now()
         number, caller = request.path_params["proposal_id"], visitor.caller
         voted = await house.context.store.transact(
-            Lane.OPERATOR, lambda tx: approvals.vote(tx, number, caller, reason, now, approves=approves)
+            Lane.OPERATOR, lambda tx: Voted(approvals.vote(tx, number, caller, reason, now, approves=approves))
         )
-        return f"Proposal {number} is {voted.state} now."
+        return f"Proposal {number} is {voted.proposal.state} now."
 
     path = "/approvals/{proposal_id:int}"
     return [

@@ -143,7 +143,7 @@ async def test_a_page_that_asks_by_itself_takes_no_notice_and_keeps_nobody_signe
     fields = await browser.form("/rollouts/spring", "/rollouts/spring/pause")
     await browser.http.post("/rollouts/spring/pause", data=fields | {"reason": "lunch"})
     assert notice((await browser.get("/", **UNASKED)).text) == ""
-    assert notice((await browser.get("/rollouts/spring")).text) == "Done. Done: pause. spring is paused now."
+    assert notice((await browser.get("/rollouts/spring")).text) == "Done. Pause: spring is paused now."
     web.plant.clock.advance(IDLE_S - 1)
     assert (await browser.get("/", **UNASKED)).status_code == 200
     web.plant.clock.advance(2)
@@ -240,6 +240,17 @@ async def test_a_stream_ends_and_makes_room(looks: Looks, how: str, monkeypatch:
         looks.fault.append(UnavailableError("the disk is full"))
     assert [piece async for piece in stream] == []
     changes.check()
+
+
+async def test_those_who_come_at_once_are_no_more_than_there_is_room_for(
+    looks: Looks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them were told that there is room, while none of them had begun."""
+    monkeypatch.setattr(changes_module, "MOST_STREAMS", 2)
+    changes = Changes()
+    streams = [changes.stream("fleet", looks.look, "old", looks.ask) for _ in range(5)]
+    begun = await asyncio.gather(*(anext(stream, b"") for stream in streams))
+    assert begun == [CHANGED[0], CHANGED[0], b"", b"", b""]
 
 
 async def test_an_open_page_does_not_hold_up_the_end_of_the_daemon(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from orchestrator.core.trust.roles import Role
 from orchestrator.ports import Lane
+from orchestrator.web.pages import once
 from orchestrator.web.pages.house import HEADERS, local
-from orchestrator.web.pages.login import TRIES, TRY_EVERY_S
+from orchestrator.web.pages.login import TRIES, TRY_EVERY_S, Tries
 from tests.web.pages.visits import notice, signed_in, visit
 from tests.web.site import TOKEN, Site, site
 
@@ -63,6 +66,65 @@ async def test_who_shows_many_wrong_tokens_is_slowed_down(web: Site) -> None:
     assert (await browser.sign_in(TOKEN)).status_code == 429
     web.plant.clock.advance(TRY_EVERY_S)
     assert (await browser.sign_in(TOKEN)).status_code == 303
+
+
+async def test_nobody_keeps_others_at_the_same_address_from_signing_in(web: Site) -> None:
+    """Behind a proxy everybody has one address."""
+    token = await web.operator("ann", Role.OPERATOR)
+    stranger, other = visit(web), f"otad_op_{'0' * 16}_{'A' * 43}"
+    for wrong in ("wrong", other):
+        answers = [await stranger.sign_in(wrong) for _ in range(TRIES + 1)]
+        assert answers[-1].status_code == 429
+    assert (await visit(web).sign_in(token)).status_code == 303
+    guessed = token[:-1] + ("A" if token[-1] != "A" else "B")
+    answers = [await stranger.sign_in(guessed) for _ in range(TRIES + 1)]
+    assert answers[-1].status_code == 429  # nor is one account tried without end
+
+
+def test_tries_with_ever_other_tokens_fill_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestrator.web.pages.login._MOST_KNOWN", 3)
+    tries = Tries(lambda: 100.0)
+    for number in range(10):
+        tries.wrong("127.0.0.1", f"otad_op_{number:016}_A")
+    assert len(tries._free_at) <= 3
+
+
+async def test_who_mistypes_goes_where_they_wanted_all_the_same(web: Site) -> None:
+    browser, key = visit(web), once.fresh()
+    wrong = await browser.http.post("/login", data={"token": "wrong", "next": "/rollouts", "tried": key})
+    assert '<input type="hidden" name="next" value="/rollouts">' in wrong.text
+    assert f'<input type="hidden" name="tried" value="{key}">' in wrong.text
+
+
+async def test_what_an_address_asks_for_is_asked_again_after_signing_in(web: Site) -> None:
+    location = (await visit(web).get("/devices?where=rel%20%3C%203&quarantined=yes")).headers["location"]
+    assert parse_qs(urlsplit(location).query) == {"next": ["/devices?where=rel%20%3C%203&quarantined=yes"]}
+
+
+async def test_who_signs_in_again_leaves_no_session_behind(web: Site) -> None:
+    browser = await signed_in(web)
+    before = browser.http.cookies["ota"]
+    await browser.sign_in()
+    assert browser.http.cookies["ota"] != before
+    other = visit(web)
+    other.http.cookies.set("ota", before)
+    assert (await other.get("/")).status_code == 303
+
+
+async def test_who_comes_from_another_site_is_led_on_by_a_page_of_ours(web: Site) -> None:
+    """Browsers send no cookie of ours with a link in a message, but with what a page of ours leads to."""
+    token = await web.operator("ann", Role.VIEWER)
+    led = await visit(web).get("/rollouts?x=1", **{"Sec-Fetch-Site": "cross-site"})
+    assert led.status_code == 200
+    found = re.search(r'<meta http-equiv="refresh" content="0; url=([^"]+)">', led.text)
+    assert found is not None
+    assert found[1] == "/login?next=/rollouts%3Fx%3D1"
+    browser = await signed_in(web, token)
+    assert (await browser.get(found[1])).headers["location"] == "/rollouts?x=1"
+    assert (await browser.get("/login?next=//evil.test")).headers["location"] == "/"
+    token_id = token.split("_")[2]
+    await web.plant.store.transact(Lane.OPERATOR, lambda tx: tx.revoke_token(token_id, web.plant.clock()))
+    assert "Operator token" in (await browser.get(found[1])).text  # and in no circle
 
 
 async def test_a_revoked_token_ends_its_sessions_at_once(web: Site) -> None:

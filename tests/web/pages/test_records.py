@@ -15,8 +15,10 @@ from orchestrator.engine.trust.operators import NewOperator
 from orchestrator.ports import Tx
 from orchestrator.web.pages import audit as audit_module
 from orchestrator.web.pages import once
+from orchestrator.web.pages import rollouts as rollouts_module
+from orchestrator.web.pages.views import artifacts as artifacts_view
 from tests.web.pages.visits import Visit, signed_in
-from tests.web.site import Site
+from tests.web.site import PLAN, Site
 
 
 async def as_(web: Site, name: str, *roles: Role) -> Visit:
@@ -135,6 +137,23 @@ async def test_artifacts_tell_what_is_known_of_them(web: Site) -> None:
     assert "radio-2" in text
     assert "4.9\u202fKiB" in text
     assert "Its statement declares no format" in text
+
+
+async def test_a_list_of_years_is_a_page_that_is_there_at_once(web: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rollouts_module, "MOST_OVER", 2)
+    monkeypatch.setattr(artifacts_view, "MOST", 2)
+    for rel in (2, 3, 4):
+        await web.release(b"image %d" % rel, rel=rel)
+        await web.ops("POST", "/rollouts", PLAN | {"name": f"over-{rel}", "release": f"radio-{rel}"})
+        await web.ops("POST", f"/rollouts/over-{rel}/abort", {"reason": "a test"})
+    await web.ops("POST", "/rollouts", PLAN | {"name": "draft"})
+    browser = await signed_in(web)
+    text = (await browser.get("/rollouts")).text
+    assert re.findall(r'href="/rollouts/([\w-]+)"', text) == ["draft", "over-4", "over-3"]
+    assert "and 1 older ones that are over; <code>ota rollout list</code>" in text
+    text = (await browser.get("/artifacts")).text
+    assert "and 1 older ones; <code>ota release list</code>" in text
+    assert "and 1 older ones; <code>ota artifact list</code>" in text
 
 
 async def test_keys_tell_their_end(web: Site) -> None:

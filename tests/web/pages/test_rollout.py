@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator.core.model import UpdateState
 from orchestrator.core.trust.roles import Role
-from tests.web.pages.visits import Visit, signed_in, staged, visit
+from tests.web.pages.visits import Visit, notice, signed_in, staged, visit
 from tests.web.site import Site
 
 PAGE = "/rollouts/spring"
@@ -51,11 +51,11 @@ async def test_the_page_says_where_it_stands_and_what_may_be_done(web: Site) -> 
 
 async def test_an_act_is_done_and_said(web: Site) -> None:
     browser = await as_(web, "ann", Role.OPERATOR)
-    assert await browser.send(PAGE, f"{PAGE}/pause", reason="lunch") == "Done. Done: pause. spring is paused now."
+    assert await browser.send(PAGE, f"{PAGE}/pause", reason="lunch") == "Done. Pause: spring is paused now."
     assert await phase(web) == "paused"
     assert await done(web, "operator_pause") == ["ann"]
     assert "lunch" in (await browser.get(PAGE)).text
-    assert "Done:" not in (await browser.get(PAGE)).text
+    assert "Pause: spring" not in (await browser.get(PAGE)).text
 
 
 async def test_pressing_twice_acts_once(web: Site) -> None:
@@ -73,7 +73,7 @@ async def test_an_old_page_passes_no_second_stage(web: Site) -> None:
     action = f"{PAGE}/skip"
     fields = await browser.form(PAGE, action) | {"reason": "the lab saw enough"}
     web.plant.clock.advance(5)
-    assert await browser.submit(action, fields) == "Done. Done: skip. spring is running now."
+    assert await browser.submit(action, fields) == "Done. Skip: spring is running now."
     web.plant.clock.advance(5)
     await web.plant.conductor.advance(1)
     assert "skip was done already, at " in await browser.submit(action, fields)
@@ -158,7 +158,7 @@ async def test_what_two_persons_must_agree_on_is_proposed_and_approved_on_the_pa
     assert await ben.send(PAGE, vote, reason="I smelled it") == "Done. Proposal 1 is approved now."
     assert "Resume (approved)" in (await ann.get(PAGE)).text
     assert await ann.send(PAGE, f"{PAGE}/resume", reason="it was the kettle") == (
-        "Done. Done: resume. spring is running now."
+        "Done. Resume: spring is running now."
     )
     record = (await ann.get(PAGE)).text
     assert "I smelled it" in record
@@ -171,6 +171,43 @@ async def test_a_rejection_ends_a_proposal(web: Site) -> None:
     fields = await ben.form(PAGE, "/approvals/1/approve") | {"reason": "no"}
     assert await ben.submit("/approvals/1/reject", fields) == "Done. Proposal 1 is rejected now."
     assert 'action="/approvals/1/approve"' not in (await ben.get(PAGE)).text
+
+
+async def test_who_approves_and_then_rejects_is_told_which_was_done(web: Site) -> None:
+    """Both buttons belong to one form, which is done once."""
+    ann, token = await as_(web, "ann", Role.OPERATOR), await web.operator("ben", Role.APPROVER)
+    ben = await signed_in(web, token)
+    await as_(web, "cleo", Role.APPROVER)
+    await ann.send(PAGE, f"{PAGE}/skip", reason="hurry")
+    fields = await ben.form(PAGE, "/approvals/1/approve") | {"reason": "yes"}
+    assert await ben.submit("/approvals/1/approve", fields) == "Done. Proposal 1 is approved now."
+    said = await ben.submit("/approvals/1/reject", fields)
+    assert said.startswith("Not done. approve was done already, at ")
+    assert said.endswith(", and reject was not done")
+    await ben.http.post("/login", data={"token": token, "next": PAGE, "tried": fields["key"]})
+    assert "What you sent last (approve) was carried out, once, at " in notice((await ben.get(PAGE)).text)
+
+
+async def test_a_reason_with_many_lines_is_as_long_as_it_was_written(web: Site) -> None:
+    """Browsers send two characters for the end of a line, and count one."""
+    browser = await as_(web, "ann", Role.OPERATOR)
+    reason = "\n".join(["smoke"] * 83)
+    assert len(reason) == 497
+    sent = reason.replace("\n", "\r\n")
+    assert (await browser.send(PAGE, f"{PAGE}/pause", reason=sent)).startswith("Done.")
+    events = await web.plant.store.read(lambda tx: tx.events(1))
+    assert reason in [item.text for item in events]
+
+
+async def test_what_somebody_wrote_turns_no_other_words_around(web: Site) -> None:
+    browser = await as_(web, "ann", Role.OPERATOR)
+    await browser.send(PAGE, f"{PAGE}/pause", reason="\u202eenod si ti")
+    assert '<bdi>\u202eenod si ti</bdi> <span class="soft">— ann</span>' in (await browser.get(PAGE)).text
+
+
+async def test_who_may_not_act_reads_why(web: Site) -> None:
+    text = (await (await as_(web, "vic", Role.VIEWER)).get(PAGE)).text
+    assert '<p class="soft small">To pause and halt rollouts takes the role ' in text
 
 
 async def test_a_rollback_that_cannot_be_says_why(web: Site) -> None:
@@ -216,7 +253,7 @@ async def test_the_end_that_a_person_brought_is_told_as_the_end(web: Site) -> No
         await web.plant.conductor.advance(1)
         await web.plant.confirm(await web.plant.store.read(lambda tx: tx.updates_in(1, [UpdateState.OFFERED])))
     said = await browser.send(PAGE, f"{PAGE}/advance", reason="the lab saw it again")
-    assert said.startswith("Done. Done: advance.")
+    assert said.startswith("Done. Advance: ")
     await web.plant.conductor.advance(1)
     assert await phase(web) == "done"
     timeline = (await browser.get(PAGE)).text.partition('<h2 id="timeline">')[2]

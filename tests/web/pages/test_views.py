@@ -63,12 +63,12 @@ def test_what_needs_a_person_comes_first() -> None:
         ("Drafts", ["draft"]),
         ("Over", ["done"]),
     ]
-    assert rollouts.page([]) == {"groups": [], "count": 0}
+    assert rollouts.page([]) == {"groups": [], "count": 0, "older": 0}
 
 
 def test_a_line_tells_its_bar_in_words() -> None:
     found = rollouts.line(LINE)
-    assert 'aria-label="spring: 10 healthy, 2 failed, 8 in flight, 20 not reached"' in found["bar"]
+    assert 'aria-label="spring: 10 healthy, 2 failed, 8 in flight, 20 not updated"' in found["bar"]
     assert (found["stage_text"], found["share"]) == ("1 of 3", 0.25)
     draft = rollouts.line(LINE | {"phase": "draft", "cohort_size": None, "confirmed": 0, "failures": 0, "in_flight": 0})
     assert (draft["stage_text"], draft["share"]) == ("–", None)
@@ -128,6 +128,29 @@ def test_evidence_is_told_by_how_far_it_is_from_a_halt() -> None:
         ("close", "1 more failure"),
         ("halts", "halts now"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("upper", "more", "told"),
+    [
+        (0.02, 0, ("within", "enough")),
+        (0.23, 0, ("not yet", "enough as soon as no device that is under way fails")),
+        (0.23, 1_200, ("not yet", "1\u202f200 more healthy")),
+        (0.23, None, ("not yet", "no number of healthy devices is enough")),
+    ],
+)
+def test_a_bound_never_says_enough_where_it_is_not(upper: float, more: int | None, told: tuple[str, str]) -> None:
+    found = rollout._bound({"n": 10, "upper": upper, "limit": 0.03, "more": more})
+    assert found is not None
+    assert (found["word"], found["needs"]) == told
+
+
+@pytest.mark.parametrize("rest", ["waiting", "not updated"])
+def test_nobody_waits_where_a_rollout_is_over(rest: str) -> None:
+    counts = {"opened": 10, "target": 10, "confirmed": 7, "failures": 1, "in_flight": 0, "unreached": 0}
+    found = rollout._stage(counts | {"index": 0, "phase": "passed"}, 1, rest)
+    assert [(part.name, part.count) for part in found["parts"]] == [("healthy", 7), ("failed", 1), (rest, 2)]
+    assert f"2 {rest}" in found["bar"]
 
 
 def test_a_stage_that_passed_is_told_as_the_stage_before() -> None:

@@ -42,6 +42,27 @@ setInterval(catchUp, 3000);
 /* Now and then without a change, too: what is said of times would grow old. */
 setInterval(() => { if (!document.hidden) fallBehind(); }, 60000);
 
+/* What is shown was true at this time at least. A page that fell behind for longer than a moment says so: nobody shall take
+   what it shows for what is. */
+let trueAt = Date.now();
+let seenAt = Date.now();
+const MOMENT_MS = 10000;
+
+function tellBehind() {
+  const line = document.getElementById("behind");
+  if (!line || document.hidden) return;
+  const now = Date.now();
+  if (!behind && stream && stream.readyState === EventSource.OPEN) trueAt = now;
+  const since = new Date(trueAt).toISOString().slice(11, 19);
+  const text = isBusy()
+    ? `This page stands still since ${since} UTC, while you write.`
+    : `Nothing was heard from the daemon since ${since} UTC. What stands here may have changed.`;
+  line.hidden = now - Math.max(trueAt, seenAt) < MOMENT_MS;
+  if (line.hidden) line.textContent = ""; else if (line.textContent !== text) line.textContent = text;
+}
+
+setInterval(tellBehind, 1000);
+
 /* The stream of changes. The browser itself comes back to one that broke; one that was refused is begun anew. A page that
    nobody sees listens to nothing: browsers allow a server few connections. */
 let stream = null;
@@ -65,7 +86,16 @@ function leave() {
 }
 
 document.addEventListener("DOMContentLoaded", listen);
-document.addEventListener("visibilitychange", () => { if (document.hidden) leave(); else listen(); });
+document.addEventListener("visibilitychange", () => {
+  seenAt = Date.now();
+  if (document.hidden) leave(); else listen();
+});
+
+/* On a phone the name of the page that is open may stand beyond the edge. */
+document.addEventListener("DOMContentLoaded", () => {
+  const here = document.querySelector("nav [aria-current]");
+  if (here) here.closest("nav").scrollLeft = here.offsetLeft - 60;
+});
 
 document.addEventListener("DOMContentLoaded", () => {
   const button = document.getElementById("theme");
@@ -100,9 +130,20 @@ document.addEventListener("submit", (event) => {
 document.addEventListener("htmx:before:request", (event) => {
   if (event.target.id === "live" && isBusy()) event.preventDefault();
 });
+/* Who began to write while the answer was on its way is left alone as well. */
+document.addEventListener("htmx:before:swap", (event) => {
+  if (event.target.id === "live" && isBusy()) event.preventDefault();
+});
 document.addEventListener("htmx:after:swap", (event) => {
   const { sourceElement, response } = event.detail.ctx;
-  if (sourceElement.id === "live" && response.raw.ok) behind = false;
+  if (sourceElement.id !== "live" || !response.raw.ok) return;
+  behind = false;
+  trueAt = Date.now();
+  tellBehind();
+});
+/* What is not there any more, or may not be seen any more, is said by a page of its own. */
+document.addEventListener("htmx:response:error", (event) => {
+  if ([403, 404].includes(event.detail.ctx.response.status) && !isBusy()) location.reload();
 });
 document.addEventListener("toggle", (event) => {
   if (event.newState === "open") {

@@ -9,8 +9,8 @@ from orchestrator.web.pages import words
 
 View = dict[str, Any]
 
-MOST = 200
-"""Artifacts that are shown, the newest ones."""
+MOST = 80
+"""Artifacts that are shown, and releases, the newest ones: a page of more would not be there at once."""
 _UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 _RAW = "raw"
 _BYTES_ARE = {"": "imported before it was kept; import it again", _RAW: "no format that is known"}
@@ -36,6 +36,7 @@ def page(artifacts: Sequence[View], releases: Sequence[View], plans: Sequence[tu
         "count": len(artifacts),
         "releases": [_release(item, names, plans) for item in releases[:MOST]],
         "releases_count": len(releases),
+        "more_releases": len(releases[MOST:]),
     }
 
 

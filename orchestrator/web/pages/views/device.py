@@ -74,7 +74,7 @@ def _facts(device: View) -> list[tuple[str, str]]:
         ("Dialect", device["dialect"] if device["dialect"] != OTAD else ""),
         ("Enforces", ", ".join(device["enforces"])),
         ("Endpoints", f"counter {device['endpoints']}" if device["endpoints"] else ""),
-        ("Registered", words.clock(device["registered_at"])),
+        ("Registered", f"{words.clock(device['registered_at'])} UTC"),
     ]
     return [(name, text) for name, text in every if text]
 

@@ -67,7 +67,8 @@ def page(shown: View, why: View, trail: View, proposals: Sequence[View], seen: s
         caller: who looks.
         now: present time.
     """
-    stages = [_stage(item, shown["stage"]) for item in shown["stages"]]
+    rest = "not updated" if Phase(shown["phase"]) in machine.FINISHED else "waiting"
+    stages = [_stage(item, shown["stage"], rest) for item in shown["stages"]]
     return {
         "name": shown["name"],
         "release": shown["release"],
@@ -97,7 +98,7 @@ def page(shown: View, why: View, trail: View, proposals: Sequence[View], seen: s
 
 
 def _facts(shown: View) -> list[tuple[str, str]]:
-    size, slots = shown["cohort_size"], f"{shown['in_flight']} of {shown['in_flight_limit']}"
+    size, slots = shown["cohort_size"], f"{shown['in_flight']} of at most {shown['in_flight_limit']}"
     return [
         ("Release", shown["release"]),
         ("Cohort", "not counted yet" if size is None else f"{words.number(size)} devices"),
@@ -116,7 +117,7 @@ def _mends(shown: View) -> str:
     return ", ".join(parts)
 
 
-def _stage(item: View, current: int) -> View:
+def _stage(item: View, current: int, rest: str) -> View:
     opened, target = item["opened"], item["target"]
     waiting = max((target or 0) - item["confirmed"] - item["failures"] - item["in_flight"] - item["unreached"], 0)
     parts = [
@@ -124,7 +125,7 @@ def _stage(item: View, current: int) -> View:
         Part("failed", item["failures"], "failed"),
         Part("flight", item["in_flight"], "in flight"),
         Part("unreached", item["unreached"], "unreached"),
-        Part("waiting", waiting if opened else 0, "waiting"),
+        Part("waiting", waiting if opened else 0, rest),
     ]
     number = item["index"] + 1
     said = ", ".join(f"{part.count} {part.name}" for part in parts if part.count) or "nothing yet"
@@ -134,8 +135,7 @@ def _stage(item: View, current: int) -> View:
         "is_current": item["index"] == current and item["phase"] == "open",
         "target": target,
         "opened": opened,
-        "parts": [part for part in parts[:4] if part.count]
-        + ([Part("waiting", waiting, "waiting")] if waiting else []),
+        "parts": [part for part in parts[:4] if part.count] + ([Part("waiting", waiting, rest)] if waiting else []),
         "bar": bar(parts, target or opened, f"stage {number}: {said}"),
         "passed_at": item.get("passed_at"),
     }
@@ -174,7 +174,11 @@ def _bound(item: View | None) -> View | None:
     needs = (
         "no number of healthy devices is enough"
         if item["more"] is None
-        else ("enough" if not item["more"] else f"{words.number(item['more'])} more healthy")
+        else f"{words.number(item['more'])} more healthy"
+        if item["more"]
+        else "enough"
+        if holds
+        else "enough as soon as no device that is under way fails"
     )
     return item | {"tone": "good" if holds else "quiet", "word": "within" if holds else "not yet", "needs": needs}
 
@@ -194,8 +198,8 @@ def _charts(trail: View, now: float) -> list[View]:
 
 def _axis(trail: View, now: float, **sides: Any) -> Axis:
     since, until = trail["since"], trail["until"]
-    right = "now" if until >= now else words.clock(until)[5:16]
-    return Axis(since, until, words.clock(since)[5:16], right, **sides)
+    right = "now" if until >= now else f"{words.clock(until)[5:16]} UTC"
+    return Axis(since, until, f"{words.clock(since)[5:16]} UTC", right, **sides)
 
 
 def _e_chart(trail: View, item: View, name: str, now: float) -> Any:
@@ -218,7 +222,7 @@ def _e_chart(trail: View, item: View, name: str, now: float) -> Any:
         said = ""
         if point["k"] > failed:
             failed = point["k"]
-            said = f"{failed} of {point['n']} failed, E {words.plain(point['e'])}, {words.clock(point['at'])}"
+            said = f"{failed} of {point['n']} failed, E {words.plain(point['e'])}, {words.clock(point['at'])} UTC"
         dots.append(Dot(point["at"], max(log(point["e"]), -1.2), said))
     last = points[-1]
     title = f"E of {name} over time: {words.plain(last['e'])} now, halts at {words.plain(threshold)}"

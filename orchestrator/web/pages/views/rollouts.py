@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from orchestrator.core.model import Phase
+from orchestrator.web.pages import words
 from orchestrator.web.pages.charts import Part, bar
 
 View = dict[str, Any]
@@ -18,18 +19,19 @@ _GROUPS = (
 )
 
 
-def page(lines: Sequence[View]) -> View:
+def page(lines: Sequence[View], older: int = 0) -> View:
     """Return what the template of the list shows.
 
     Args:
         lines: `views.rollout_line` of each, newest first, with `moved_at`.
+        older: how many older ones, all over, are left out.
     """
     groups = []
     for name, tone, phases in _GROUPS:
         found = [line(item) for item in lines if item["phase"] in phases]
         if found:
             groups.append({"name": name, "tone": tone, "rollouts": found})
-    return {"groups": groups, "count": len(lines)}
+    return {"groups": groups, "count": len(lines), "older": older}
 
 
 def line(item: View) -> View:
@@ -40,12 +42,13 @@ def line(item: View) -> View:
         Part("healthy", item["confirmed"], "healthy"),
         Part("failed", item["failures"], "failed"),
         Part("flight", item["in_flight"], "in flight"),
-        Part("waiting", waiting, "not reached"),
+        Part("waiting", waiting, "not updated"),
     )
-    said = ", ".join(f"{part.count} {part.name}" for part in parts if part.count) or "no device yet"
+    said = ", ".join(f"{words.number(part.count)} {part.name}" for part in parts if part.count) or "no device yet"
     number = min(item["stage"] + 1, item["stages"])
     return item | {
         "stage_text": "–" if item["phase"] == Phase.DRAFT else f"{number} of {item['stages']}",
         "bar": bar(parts, whole, f"{item['name']}: {said}"),
+        "said": said,
         "share": item["confirmed"] / whole if whole else None,
     }
