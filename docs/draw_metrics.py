@@ -74,9 +74,9 @@ would be lost with the process.
 
 ## What is measured
 
-Rollouts are told of until they are over, the 100 newest of them one by one; no label holds a device. Times are of this
-process: a restart begins them anew, as `rate` and `increase` expect. Besides these there are the `process_` metrics of
-every Prometheus client.
+Rollouts are told of until they are over, 100 of them one by one: those that are halted, inconclusive or running first.
+No label holds a device. Times are of this process: a restart begins them anew, as `rate` and `increase` expect. Besides
+these there are the `process_` metrics of every Prometheus client.
 """
 
 

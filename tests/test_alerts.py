@@ -106,11 +106,9 @@ def test_every_metric_is_asked_for_by_an_alert_or_the_dashboard_or_is_there_to_b
     assert unasked == {
         "ota_build_info",
         "ota_broker_connections_total",
-        "ota_hearing",
         "ota_http_requests_open",
         "ota_keyset_epoch",
         "ota_rollout_cohort_devices",
-        "ota_store_readable",
         "ota_webhook_posts_total",
         "ota_webhook_queue",
     }

@@ -6,6 +6,7 @@ import asyncio
 import json
 import signal
 import socket
+import threading
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -62,10 +63,11 @@ async def test_it_stops_within_seconds_whatever_is_open(tmp_path: Path) -> None:
     assert took_s < 10
 
 
-async def test_an_interrupt_stops_it_as_well(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+async def test_an_interrupt_or_a_hangup_stops_it_as_well(tmp_path: Path, number: signal.Signals) -> None:
     async with daemon(Deployment.made(tmp_path).write()) as running:
         await running.origin()
-        running.process.send_signal(signal.SIGINT)
+        running.process.send_signal(number)
         out, err = await running.process.communicate()
         assert (running.process.returncode, err) == (0, b"")
         events = [json.loads(line)["event"] for line in out.splitlines()]
@@ -292,6 +294,25 @@ async def test_who_is_unwell_starves_the_watchdog_and_says_once_why(tmp_path: Pa
     unwell = status + b"; unwell: one piece of work has kept the writer for 31 s"
     assert told == [unwell, unwell, status, b"WATCHDOG=1"]
     assert logged == ["daemon.unwell store"]
+
+
+async def test_a_store_that_takes_long_to_open_asks_systemd_for_more_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migrated = threading.Event()
+    monkeypatch.setattr(module, "STARTING_EVERY_S", 0.01)
+    monkeypatch.setattr(module, "open_store", lambda url, *, after_restore: migrated.wait(20) and (url, after_restore))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.setblocking(False)
+        receiver.bind(str(tmp_path / "notify"))
+        opening = asyncio.create_task(
+            module._open("sqlite:///x", Notifier(str(tmp_path / "notify")), after_restore=True)
+        )
+        for _ in range(2):
+            told = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(receiver, 1024), 20)
+            assert told.startswith(b"EXTEND_TIMEOUT_USEC=120000000\nSTATUS=opens the store, and brings it up")
+        migrated.set()
+        assert cast(object, await opening) == ("sqlite:///x", True)
 
 
 async def test_a_stop_that_is_not_stored_keeps_the_daemon_alive(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ USERS = {DAEMON_USER: "d-secret", "dev-a": "a-secret", "dev-b": "b-secret"}
 HARDENED = {
     "Type": "notify",
     "NotifyAccess": "main",
-    "Restart": "on-failure",
+    "Restart": "always",
     "DynamicUser": "yes",
     "StateDirectoryMode": "0700",
     "UMask": "0077",
@@ -103,6 +103,15 @@ def test_the_unit_hands_over_the_credentials_that_the_daemon_looks_for() -> None
     lines = UNIT.read_text().splitlines()
     loaded = [line.lstrip("#").partition("=")[2].partition(":")[0] for line in lines if "LoadCredential=" in line[:17]]
     assert sorted(loaded) == sorted(Settings.CREDENTIALS.values())
+
+
+def test_the_pages_name_every_credential_and_every_file() -> None:
+    operate, read = ((DEPLOY.parent / path).read_text() for path in ("docs/operate.md", "deploy/README.md"))
+    for (section, key), name in Settings.CREDENTIALS.items():
+        assert f"| `{section}.{key}`" in operate
+        assert f"| `{name}` |" in operate
+    files = {path.name for path in DEPLOY.rglob("*") if path.is_file()}
+    assert {name for name in files if name not in read} == {"README.md", "ota-alerts-test.yml"}
 
 
 def test_the_unit_keeps_the_state_where_the_configuration_puts_it() -> None:

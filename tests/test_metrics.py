@@ -6,6 +6,8 @@ import asyncio
 import re
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import httpx2
 import pytest
@@ -20,6 +22,7 @@ from orchestrator.daemon import metrics
 from orchestrator.demo.broker import HOST, BrokerInfo, free_port
 from orchestrator.engine.insight import vitals as module
 from orchestrator.engine.insight.vitals import Vitals, vitals
+from orchestrator.errors import UnavailableError
 from orchestrator.ports import DeliveryState, Queue
 from orchestrator.wire.report import Kind as Said
 from tests.support.builders import REST, make_plan
@@ -89,6 +92,28 @@ async def test_a_running_daemon_measures_all_that_is_described(tmp_path: Path, o
     assert said["ota_disk_free_bytes", ()] <= said["ota_disk_bytes", ()]
     assert said["ota_store_bytes", (("file", "database"),)] > 0
     assert said["ota_rollouts", (("phase", "halted"),)] == 0
+
+
+async def test_devices_that_poll_and_cease_to_are_not_heard_as_the_status_says(
+    tmp_path: Path, open_broker: BrokerInfo
+) -> None:
+    often = {"poll_interval": "1s"}
+    quick = Deployment.made(tmp_path, open_broker.port, devices=often, ddi=often, conductor={"link_grace": "1s"})
+    async with daemon(quick.write()) as running, operator(await running.origin()) as http:
+
+        async def until(heard: bool) -> None:
+            async with asyncio.timeout(20):
+                while (await http.get("/api/v1/status")).json()["hearing"] is not heard:
+                    await asyncio.sleep(0.05)
+            assert values((await http.get("/metrics")).text)["ota_hearing", ()] == heard
+
+        devices = [{"id": f"d{number}", "model": "m1"} for number in range(12)]
+        made = await http.post("/api/v1/devices", json={"devices": devices})
+        await until(True)
+        for token in made.json()["tokens"].values():
+            await http.get("/api/v1/firmware/version", headers={"Authorization": f"Bearer {token}"})
+        await until(False)
+        assert (await running.stop())[0] == 0
 
 
 # What the database says
@@ -169,6 +194,54 @@ async def test_many_rollouts_make_no_more_lines_than_may_be(tmp_path: Path, monk
         found = await look(it)
     assert [course.rollout.plan.name for course in found.courses] == ["r4", "r3", "r2"]
     assert found.phases[Phase.DRAFT] == 5
+
+
+async def test_no_number_of_drafts_hides_a_rollout_that_was_halted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST", 2)
+    async with plant(tmp_path) as it:
+        await it.enrol(4)
+        await it.running(make_plan((REST,), name="bad"))
+        await it.conductor.command("bad", Command.HALT, actor="ann", reason="smoke")
+        await it.running(make_plan((REST,), name="good"))
+        for number in range(3):
+            await it.create(make_plan((REST,), name=f"draft-{number}"))
+        found = await look(it)
+    assert [course.rollout.plan.name for course in found.courses] == ["bad", "good"]
+
+
+class _Slow:
+    """A store that answers when it is let to.
+
+    Attributes:
+        asked: how often it was asked.
+    """
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.answers = asyncio.Event()
+
+    async def read(self, _: Any) -> str:
+        self.asked += 1
+        await self.answers.wait()
+        if self.asked == 1:
+            raise UnavailableError("the database is away", code="store")
+        return "vitals"
+
+
+async def test_a_store_that_does_not_answer_is_waited_for_once_and_not_for_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(metrics, "PATIENCE_S", 0.01)
+    store = _Slow()
+    places = SimpleNamespace(store=store, conductor=SimpleNamespace(limits=STANDARD))
+    watched = metrics.Metrics(cast(metrics.Places, places), lambda: 0.0)
+    assert [await watched._look(), await watched._look()] == [None, None]
+    assert store.asked == 1
+    store.answers.set()
+    await asyncio.gather(cast("asyncio.Future[object]", watched._looking), return_exceptions=True)
+    assert cast(object, await watched._look()) == "vitals"
 
 
 # Halts

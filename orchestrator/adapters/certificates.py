@@ -59,8 +59,9 @@ def peer_expires_at(host: str, port: int, timeout_s: float = TIMEOUT_S) -> float
             context.wrap_socket(connection, server_hostname=host) as peer,
         ):
             shown = peer.getpeercert(binary_form=True)
-    except OSError as error:  # TLS errors are among these
-        text = f"{host}:{port} showed no certificate ({error.strerror or error}); its end is not known"
+    except (OSError, UnicodeError) as error:  # TLS errors are among the former, what is no name of a host the latter
+        said = getattr(error, "strerror", None) or error
+        text = f"{host}:{port} showed no certificate ({said}); its end is not known"
         raise UnavailableError(text, code="no_certificate") from None
     assert shown is not None, "a TLS server always shows a certificate"
     return _end(x509.load_der_x509_certificate(shown))

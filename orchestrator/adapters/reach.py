@@ -60,7 +60,7 @@ async def address_of(host: str, networks: Sequence[Network], key: str) -> Addres
     loop = asyncio.get_running_loop()
     try:
         found = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except OSError:
+    except (OSError, UnicodeError):  # the latter where a part of the name is longer than names may be
         raise UnavailableError(f"{host} has no address", code="no_address") from None
     for item in found:
         address = ipaddress.ip_address(item[4][0])

@@ -48,14 +48,17 @@ class Notifier:
             )
         return cls(address.replace("@", "\0", 1) if address[0] == "@" else address, _watchdog_interval(environ))
 
+    def starting(self, text: str, more_s: float) -> None:
+        """Say what the start waits for, and ask to be waited for so much longer from now on."""
+        self._send(f"EXTEND_TIMEOUT_USEC={more_s * 1_000_000:.0f}\nSTATUS={_line(text)}")
+
     def ready(self) -> None:
         """Say that the start is over and work is being done."""
         self._send("READY=1")
 
     def status(self, text: str) -> None:
         """Show one line in `systemctl status`."""
-        # A line break would begin another assignment.
-        self._send("STATUS=" + " ".join(text.split())[:_LONGEST_STATUS])
+        self._send(f"STATUS={_line(text)}")
 
     def watchdog(self) -> None:
         """Say that we are alive and well; call it every `watchdog_interval_s`."""
@@ -72,6 +75,11 @@ class Notifier:
             sender.setblocking(False)
             with contextlib.suppress(OSError):
                 sender.sendto(message.encode(), self.address)
+
+
+def _line(text: str) -> str:
+    """Return a text without line breaks: one would begin another assignment."""
+    return " ".join(text.split())[:_LONGEST_STATUS]
 
 
 def _watchdog_interval(environ: Mapping[str, str]) -> float | None:

@@ -4,9 +4,11 @@ Rules:
 - `given` turns settings into what adapters want, `wiring` connects the parts, here they run.
 - Every task has a name, and one that ends takes the daemon down: a half-dead daemon is worse than a
   restarted one.
-- READY is said once the store is open and HTTP listens; the watchdog is fed by the event loop after a
+- READY is said once the store is open and HTTP listens; while the store is brought up to a new schema, which takes
+  minutes where it is large, systemd is asked for more time. The watchdog is fed by the event loop after a
   read of the store, unless `health` says that we are unwell: a stuck loop, store or link is noticed.
-- SIGTERM and SIGINT stop the loops; what was acknowledged is on disk at any time anyway.
+- SIGTERM, SIGINT and SIGHUP stop the loops, the latter because nothing is read anew while it runs; what was
+  acknowledged is on disk at any time anyway.
 """
 
 from __future__ import annotations
@@ -44,6 +46,9 @@ from orchestrator.web.dialects import ddi
 __all__ = ["Parts", "serve", "tune_interpreter"]
 
 STATUS_EVERY_S = 5.0
+STARTING_EVERY_S = 30.0
+MORE_S = 120.0
+"""How much longer systemd shall wait for the start, each time that it is asked."""
 PROBE_EVERY_S = 30.0
 SWITCH_S = 0.001
 """How long a thread may keep the interpreter from another: the writer comes back from the database often."""
@@ -83,7 +88,7 @@ def serve(settings: Settings, *, after_restore: bool = False, accept_keyset: int
 
 
 async def _serve(settings: Settings, notifier: Notifier, *, after_restore: bool, accept_keyset: int | None) -> None:
-    store = await asyncio.to_thread(open_store, settings.store.url, after_restore=after_restore)
+    store = await _open(settings.store.url, notifier, after_restore=after_restore)
     sources = given.sources(settings)
     try:
         keysets, last = await store.read(lambda tx: (tx.keysets(), tx.footing()))
@@ -104,6 +109,13 @@ async def _serve(settings: Settings, notifier: Notifier, *, after_restore: bool,
         sources[1].close()
         await store.close()
         _log.info("daemon.stopped")
+
+
+async def _open(url: str, notifier: Notifier, *, after_restore: bool) -> SqlStore:
+    opening = asyncio.ensure_future(asyncio.to_thread(open_store, url, after_restore=after_restore))
+    while not (await asyncio.wait([opening], timeout=STARTING_EVERY_S))[0]:
+        notifier.starting("opens the store, and brings it up to the schema of this version", MORE_S)
+    return opening.result()
 
 
 async def _last_contacts(parts: Parts) -> None:
@@ -130,8 +142,9 @@ def tune_interpreter() -> None:
 async def _run(settings: Settings, parts: Parts, notifier: Notifier) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # nohup, which shall last
+            loop.add_signal_handler(number, stop.set)
     watch = settings.sources.watch
     jobs: dict[str, Coroutine[Any, Any, None]] = {
         "http": parts.server.run(),

@@ -30,6 +30,7 @@ from orchestrator.doctor.party import Address
 from orchestrator.doctor.results import Result, fault, unknown, warning, well
 from orchestrator.engine.trust.expiry import Source
 from orchestrator.errors import ConfigError, OrchestratorError
+from orchestrator.ports.keysets import Footing
 
 CREDENTIALS = Path("/run/credentials/ota-orchestrator.service")
 """Where systemd keeps the secrets of a running service; root may read there."""
@@ -275,19 +276,26 @@ def _keys(place: _Place) -> Iterator[Result]:
     if settings.trust.public_keys_file is None:
         yield unknown("keys", "trust.public_keys_file is not known, so keys cannot be judged", _AS_ROOT)
         return
-    path = settings.store.path
     try:
-        if path.is_file():
-            with snapshot_of(path) as tx:
-                stored, last = tx.keysets(), tx.footing()
-        else:
-            stored, last = [], None
+        stored, last = _submitted(settings.store.path)
+    except OrchestratorError as error:
+        yield unknown("keys", error.message, "see `store` above; keys are judged by what it holds")
+        return
+    try:
         keyring = given.keyring(settings, stored, place.now, last)
     except OrchestratorError as error:
         yield fault("keys", error.message, "`ota keys` and docs/keys.md say how keys are made and replaced")
         return
     yield well("keys", f"devices accept what the daemon signs, under keyset {keyring.epoch}")
     yield from _ends("keys", given.expiring(settings, keyring)["keys"], place.now())
+
+
+def _submitted(database: Path) -> tuple[list[tuple[int, bytes]], Footing | None]:
+    """Return the keysets that were taken, and on which one the daemon stood."""
+    if not database.is_file():
+        return [], None
+    with snapshot_of(database) as tx:
+        return list(tx.keysets()), tx.footing()
 
 
 def _certificates(place: _Place) -> Iterator[Result]:

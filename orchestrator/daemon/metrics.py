@@ -3,8 +3,8 @@
 Rules:
 - A number is counted where it happens, once; here it is only looked up when somebody asks.
 - No label holds what a device says or a stranger asks for. Rollouts are told of while they are not over.
-- A store that cannot be read leaves its own metrics out, and `ota_store_readable` says 0; the rest is told all the
-  same.
+- A store that cannot be read, or not within `PATIENCE_S`, leaves its own metrics out, and `ota_store_readable` says 0;
+  the rest is told all the same. It is asked once at a time, however many ask us.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from orchestrator.core.timing import Timing
 from orchestrator.engine.events.courier import Courier
 from orchestrator.engine.insight.vitals import Course, Vitals, vitals
 from orchestrator.engine.offers.dispatcher import Dispatcher
-from orchestrator.engine.reports.hearing import Hearing
 from orchestrator.engine.reports.recorder import Recorder
 from orchestrator.engine.rollouts.conductor import Conductor
 from orchestrator.engine.trust.expiry import ExpiryWatch
@@ -34,6 +33,9 @@ from orchestrator.errors import UnavailableError
 from orchestrator.ports.events import WebhookState
 from orchestrator.verifier import TRIGGER
 from orchestrator.web.meter import Meter
+
+PATIENCE_S = 5.0
+"""How long the store may take: Prometheus waits ten seconds for all of it."""
 
 Samples = Mapping[tuple[str, ...], Value]
 _C, _G, _H = Kind.COUNTER, Kind.GAUGE, Kind.HISTOGRAM
@@ -131,7 +133,7 @@ class Places:
         recorder: reports in.
         dispatcher: triggers out.
         conductor: decisions.
-        hearing: whether silence may be judged.
+        hearing: whether devices can be heard, by the broker and by their polls.
         expiry: what expires when.
         keyring: which keys devices hold.
         retained: what must not lie retained.
@@ -145,7 +147,7 @@ class Places:
     recorder: Recorder
     dispatcher: Dispatcher
     conductor: Conductor
-    hearing: Hearing
+    hearing: Callable[[], bool]
     expiry: ExpiryWatch
     keyring: Keyring
     retained: RetainedAudit
@@ -165,19 +167,30 @@ class Metrics:
         self._places = places
         self._now = now
         self._exposition = Exposition()
+        self._looking: asyncio.Future[Vitals] | None = None
 
     async def scrape(self) -> bytes:
         """Return what is measured, as Prometheus reads it."""
         measured: dict[Metric, Samples] = dict.fromkeys(ALL, {})
         measured |= self._of_process() | await asyncio.to_thread(_of_disk, self._places.database)
-        limits, now = self._places.conductor.limits, self._now()
-        try:
-            found = await self._places.store.read(lambda tx: vitals(tx, now, limits))
-        except UnavailableError:
+        found = await self._look()
+        if found is None:
             measured |= {READABLE: _one(0)}
         else:
-            measured |= {READABLE: _one(1), SLOTS: _one(limits.budget.in_flight)} | _of_store(found, now)
+            slots = self._places.conductor.limits.budget.in_flight
+            measured |= {READABLE: _one(1), SLOTS: _one(slots)} | _of_store(found, self._now())
         return self._exposition.render(measured)
+
+    async def _look(self) -> Vitals | None:
+        """Return what the database says, None if it says nothing in time."""
+        if self._looking is None or self._looking.done():
+            limits, now = self._places.conductor.limits, self._now()
+            self._looking = asyncio.ensure_future(self._places.store.read(lambda tx: vitals(tx, now, limits)))
+            self._looking.add_done_callback(_heard)
+        try:
+            return await asyncio.wait_for(asyncio.shield(self._looking), PATIENCE_S)
+        except (TimeoutError, UnavailableError):
+            return None
 
     def _of_process(self) -> dict[Metric, Samples]:
         places, meter = self._places, self._places.meter
@@ -212,6 +225,12 @@ class Metrics:
             WEBHOOK_POSTS: {(outcome,): count for outcome, count in places.courier.counts.items()},
             WEBHOOK_QUEUE: _one(max(places.courier.waiting.values(), default=0)),
         }
+
+
+def _heard(looking: asyncio.Future[Vitals]) -> None:
+    """Take notice of how a look ended for which nobody waits any more."""
+    if not looking.cancelled():
+        looking.exception()
 
 
 def _one(value: Value) -> Samples:

@@ -185,7 +185,7 @@ def wire(
     auditor = Auditor(store, store, signer, witness, now)
     metrics = Metrics(
         Places(
-            store, database, bus, recorder, dispatcher, conductor, hearing, expiry, keyring, retained, courier, meter
+            store, database, bus, recorder, dispatcher, conductor, reached, expiry, keyring, retained, courier, meter
         ),
         now,
     )

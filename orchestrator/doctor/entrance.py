@@ -62,8 +62,9 @@ def reach(address: Address, session: Session) -> None:
     except ssl.SSLError as error:
         text = f"TLS with {where} failed: {getattr(error, 'verify_message', '') or error.reason or error}"
         raise UnavailableError(text, code="broker_tls") from None
-    except OSError as error:
-        raise UnavailableError(f"nobody answers at {where}: {error.strerror or error}", code="no_broker") from None
+    except (OSError, UnicodeError) as error:  # the latter for what can be no name of a host
+        said = getattr(error, "strerror", None) or error
+        raise UnavailableError(f"nobody answers at {where}: {said}", code="no_broker") from None
 
 
 def come_in(address: Address, session: Session) -> None:

@@ -13,7 +13,9 @@ import re
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-_NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?", re.ASCII)
+MAX_NAME_CHARS = 253
+"""Of a name (RFC 1035 2.3.4, without the length octets); each of its parts has at most 63."""
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?", re.ASCII)
 _NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*", re.ASCII)
 _CARRIERS = tuple(
     ipaddress.ip_network(text) for text in ("::/96", "::ffff:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48", "2002::/16")
@@ -32,7 +34,7 @@ def fault_of(host: str) -> str | None:
     if plain in _ASKED_BY_NAME:
         return "must not lead to where a machine asks who it is"
     if ":" not in host and not _NUMBER.fullmatch(plain.rpartition(".")[2]):
-        return None if _NAME.fullmatch(host) else "must name its host in letters, digits, hyphens and dots"
+        return _fault_of_name(host)
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -47,6 +49,14 @@ def fault_of(host: str) -> str | None:
         if leads_astray
         else None
     )
+
+
+def _fault_of_name(host: str) -> str | None:
+    if len(host.rstrip(".")) > MAX_NAME_CHARS:
+        return f"must name its host in at most {MAX_NAME_CHARS} characters"
+    if not _NAME.fullmatch(host):
+        return "must name its host in letters, digits, hyphens and dots, with at most 63 between two dots"
+    return None
 
 
 def is_plain(url: str) -> bool:

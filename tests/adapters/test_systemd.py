@@ -27,11 +27,13 @@ def bind_path(receiver: socket.socket, tmp_path: Path) -> str:
 
 def test_every_message_is_one_datagram(receiver: socket.socket, tmp_path: Path) -> None:
     notifier = Notifier.from_environ({"NOTIFY_SOCKET": bind_path(receiver, tmp_path)})
+    notifier.starting("waits\nREADY=1", 1.5)
     notifier.ready()
     notifier.status("3 rollouts\nREADY=0  now")
     notifier.watchdog()
     notifier.stopping()
-    assert [receiver.recv(1024) for _ in range(4)] == [
+    assert [receiver.recv(1024) for _ in range(5)] == [
+        b"EXTEND_TIMEOUT_USEC=1500000\nSTATUS=waits READY=1",
         b"READY=1",
         b"STATUS=3 rollouts READY=0 now",
         b"WATCHDOG=1",

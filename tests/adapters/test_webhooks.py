@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import socket
+import ssl
+from pathlib import Path
 
 import pytest
 
 from orchestrator.adapters.webhooks import HttpPoster
 from orchestrator.errors import OrchestratorError, RequestError, UnavailableError
 from orchestrator.ports import Reply
+from tests.adapters.mqtt.certificates import Authority
 from tests.support.names import name_is
 from tests.support.receiver import receiver
 
@@ -100,3 +104,33 @@ async def test_a_name_without_an_address_is_waited_for(monkeypatch: pytest.Monke
     name_is(monkeypatch, None)
     with pytest.raises(OrchestratorError, match="has no address"):
         await HttpPoster(()).post("https://hooks.example.net/", b"{}", HEADERS)
+
+
+async def test_a_name_that_no_name_server_could_know_has_no_address() -> None:
+    """Such a name raises another error than an unknown one, which would end the daemon, and again at each start."""
+    with pytest.raises(UnavailableError, match="has no address"):
+        await HttpPoster(()).post(f"https://{'a' * 64}.example.net/", b"{}", HEADERS)
+
+
+async def test_a_certificate_holds_for_its_own_name_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The address that is connected to stands in the certificate: it proves nothing of the name that was meant."""
+    name_is(monkeypatch, "127.0.0.1")
+    authority = Authority(tmp_path, "ca")
+    pair, got = authority.issue("server", "hooks.example.net"), []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        got.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 204 Taken\r\n\r\n")
+        writer.close()
+
+    shown = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    shown.load_cert_chain(pair.cert, pair.key)
+    poster = HttpPoster(LOOPBACK, ssl.create_default_context(cafile=authority.cert))
+    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=shown) as server:
+        port = server.sockets[0].getsockname()[1]
+        assert await poster.post(f"https://hooks.example.net:{port}/", b"{}", HEADERS) == Reply(204)
+        with pytest.raises(UnavailableError, match="no answer"):
+            await poster.post(f"https://other.example.net:{port}/", b"{}", HEADERS)
+        with pytest.raises(UnavailableError, match="no answer"):
+            await HttpPoster(LOOPBACK).post(f"https://hooks.example.net:{port}/", b"{}", HEADERS)
+    assert len(got) == 1

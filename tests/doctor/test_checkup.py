@@ -140,6 +140,20 @@ def test_a_damaged_database_and_an_unknown_schema_are_faults(tmp_path: Path) -> 
     broken = seen(deployment)["store.integrity"]
     assert broken.level is Level.FAULT
     assert "ota restore" in broken.remedy
+    path.write_bytes(b"x" * 9000)
+    found = seen(deployment)
+    assert found["store.integrity"].level is Level.FAULT
+    assert found["keys"].level is Level.UNKNOWN, "nobody shall replace keys because a database is damaged"
+    assert "see `store` above" in found["keys"].remedy
+
+
+def test_a_broker_whose_name_is_none_stops_no_look(tmp_path: Path) -> None:
+    deployment = made(tmp_path)
+    deployment.sections["mqtt"]["url"] = f"mqtts://{'a' * 64}.example.net"
+    found = seen(deployment)
+    assert found["broker.reach"].level is Level.FAULT
+    assert found["certificate.broker"].level is Level.UNKNOWN
+    assert found["keys"].level is Level.OK
 
 
 def test_secrets_that_others_can_read_are_faults_and_never_shown(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -30,7 +30,7 @@ from orchestrator.engine.events.courier import LONGEST_PAUSE_S, PATIENCE_S, Cour
 from orchestrator.engine.events.notices import LOST_AFTER_S, LinkWatch
 from orchestrator.engine.events.webhooks import MOST, MQTT, Made
 from orchestrator.errors import ConflictError, NotFoundError, RequestError, TrustError
-from orchestrator.ports import Tx, Webhook, WebhookState
+from orchestrator.ports import Reply, Tx, Webhook, WebhookState
 from orchestrator.wire import topics
 from tests.support.builders import REST, make_plan
 from tests.support.factory import Plant
@@ -341,6 +341,28 @@ async def test_two_secrets_sign_while_one_takes_the_place_of_the_other(tmp_path:
         await it.bring()
         (only,) = there.got[1].headers["webhook-signature"].split()
         assert only == Yardstick(again.secret).sign(there.ids[1], _utc(it.plant.clock()), there.got[1].body.decode())
+
+
+async def test_a_secret_that_was_replaced_signs_nothing_more_of_what_was_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with office(tmp_path) as it, receiver() as there:
+        made = await it.add(there.url, "rollout.*")
+        await it.note("a", "b")
+        secrets, post = [made.secret], it.courier._poster.post
+
+        async def replacing(url: str, body: bytes, headers: Mapping[str, str]) -> Reply:
+            reply = await post(url, body, headers)
+            again = await it.plant.write(lambda tx: webhooks.rotate(tx, made.webhook.id, 0, ADMIN, it.plant.clock()))
+            secrets.append(again.secret)
+            return reply
+
+        monkeypatch.setattr(it.courier._poster, "post", replacing)
+        await it.courier.bring_due()
+        at = _utc(it.plant.clock())
+        signed = [Yardstick(secrets[n]).sign(got.id, at, got.body.decode()) for n, got in enumerate(there.got)]
+    assert len(there.got) == 2
+    assert [got.headers["webhook-signature"] for got in there.got] == signed
 
 
 async def test_a_test_goes_to_the_one_that_is_tried_alone(tmp_path: Path) -> None:

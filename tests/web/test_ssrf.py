@@ -158,6 +158,14 @@ def test_any_host_is_judged(text: str) -> None:
     assert fault is None or fault.startswith("must ")
 
 
+@pytest.mark.parametrize(
+    ("name", "is_known"), [("a" * 63 + ".example", True), ("a" * 64 + ".example", False), ("ab." * 84 + "a", True)]
+)
+def test_a_name_is_no_longer_than_names_are(name: str, is_known: bool) -> None:
+    assert (hosts.fault_of(name) is None) is is_known
+    assert hosts.fault_of(name + "." + "b" * 63 + "." + "c" * 63 + "." + "d" * 63 + "." + "e" * 63) is not None
+
+
 @given(st.ip_addresses())
 def test_a_host_that_is_taken_is_read_as_it_is_written(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
     if hosts.fault_of(str(address)) is None:

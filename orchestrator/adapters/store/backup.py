@@ -234,7 +234,8 @@ def _copy(database: Path, copy: Path) -> None:
             reading.backup(writing)  # all pages in one step: one snapshot, however much is written beside it
             writing.execute("PRAGMA journal_mode = DELETE")  # the copy is one file, and needs no log beside it
     except sqlite3.Error as error:
-        raise UnavailableError(f"the database {database} cannot be copied: {error}", code="store") from None
+        text = f"the database {database} cannot be copied to {copy.parent}: {error}"
+        raise UnavailableError(text, code="store") from None
 
 
 def schemas() -> list[str]:

@@ -4,6 +4,7 @@ Rules:
 - The log is the outbox. A destination is a place in it, so that nothing is lost by a crash, nothing is kept in memory,
   and each hears of everything in the order in which it happened.
 - The place moves on after the destination has answered: who is told twice is told under the same identifier.
+- Each event is signed with the secrets that hold by then: one that was replaced signs nothing after that.
 - One destination waits for no other. One that fails is tried again with growing, scattered pauses, is marked as failing
   after `PATIENCE_S`, and is tried on; only the answer 410 and people end that.
 - One that says when to come again (429 or 503 with `Retry-After`) is not tried before, within `LONGEST_PAUSE_S`.
@@ -30,8 +31,8 @@ from orchestrator.ports import Bus, Lane, Poster, Store, Tx, Webhook, WebhookSta
 from orchestrator.wire import events, retry_after, topics
 
 LOOK_S = 1.0
-PAGE = 100
-"""Entries that are read at once."""
+PAGE = 1000
+"""Entries that are read at once: who wants few of them comes past so many in each `LOOK_S`."""
 KEPT_EVERY = 1000
 """Entries of no interest after which the place is stored all the same."""
 ANSWER_S = 15.0
@@ -161,9 +162,10 @@ class Courier:
             if event is not None:
                 outcome = await self._send(webhook, event)
                 work = partial(settle, webhook_id=webhook.id, n=entry.n, outcome=outcome, chance=self._chance())
-                goes_on = await self._store.transact(Lane.BULK, partial(work, now=self._now()))
-                if not goes_on:
+                after = await self._store.transact(Lane.BULK, partial(work, now=self._now()))
+                if after is None:
                     return
+                webhook = after
             self._places[webhook.id] = entry.n
         if entries and entries[-1].n - webhook.cursor >= KEPT_EVERY:
             await self._store.transact(Lane.BULK, partial(_keep, webhook_id=webhook.id, n=entries[-1].n))
@@ -204,17 +206,17 @@ class Courier:
         return Outcome(f"it answered {reply.status}", gone=reply.status == HTTPStatus.GONE, wait_s=wait_s)
 
 
-def settle(tx: Tx, webhook_id: str, n: int, outcome: Outcome, chance: float, now: float) -> bool:
-    """Store how an attempt ended; says whether the next one may follow at once."""
+def settle(tx: Tx, webhook_id: str, n: int, outcome: Outcome, chance: float, now: float) -> Webhook | None:
+    """Store how an attempt ended; returns the destination if the next one may follow at once."""
     found = tx.webhook(webhook_id)
     if found is None or found.cursor >= n:
-        return False  # it was removed, or was told to skip this one, meanwhile
+        return None  # it was removed, or was told to skip this one, meanwhile
     after = _after(found, n, outcome, chance, now)
     tx.save_webhook(after)
     if after.state is not found.state:
         action = "webhook.recovered" if after.state is WebhookState.ACTIVE else f"webhook.{after.state.value}"
         tx.audit(DAEMON, action, webhook_id, {"to": shown(found.url), "reason": outcome.error}, now)
-    return not outcome.error
+    return None if outcome.error else after
 
 
 def pause_s(failures: int, chance: float, wanted_s: float = 0.0) -> float:

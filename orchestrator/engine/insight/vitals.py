@@ -3,7 +3,8 @@
 Rules:
 - What is asked costs as many rows as there are unfinished rollouts, stages, states and strata, and as many as there are
   deliveries on their way; never as many as there are devices.
-- A rollout that is over is not told of any more, and of the unfinished ones only the `MOST` newest one by one.
+- A rollout that is over is not told of any more, and of the unfinished ones at most `MOST` one by one: those first that
+  somebody is woken for, so that no number of drafts hides a halt.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from orchestrator.ports import Queue, Tx
 
 MOST = 100
 """Rollouts that are told of one by one."""
+
+_FIRST = (Phase.HALTED, Phase.INCONCLUSIVE, Phase.RUNNING, Phase.PREPARING, Phase.PAUSED, Phase.DRAFT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,7 @@ class Vitals:
     Attributes:
         devices: registered devices.
         phases: unfinished rollouts by phase; every such phase is there.
-        courses: how they go, newest first.
+        courses: how they go, by phase and newest first.
         queues: deliveries on their way.
         room: what the ceiling leaves.
         in_flight: slots that are taken, by urgency; every urgency is there.
@@ -72,12 +75,16 @@ def vitals(tx: Tx, now: float, limits: Ceiling) -> Vitals:
     return Vitals(
         devices=tx.fleet_size(),
         phases=phases,
-        courses=[_course(tx, rollout) for rollout in unfinished[:MOST]],
+        courses=[_course(tx, rollout) for rollout in _told(unfinished)],
         queues=tx.queues(),
         room=allowance.room(tx, limits, now),
         in_flight=_in_flight(tx),
         outage=tx.outage() is not None,
     )
+
+
+def _told(unfinished: Sequence[Rollout]) -> Sequence[Rollout]:
+    return sorted(unfinished, key=lambda rollout: _FIRST.index(rollout.phase))[:MOST]
 
 
 def _course(tx: Tx, rollout: Rollout) -> Course:

@@ -352,6 +352,46 @@ def test_a_damaged_database_makes_no_backup(home: Path, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["home"]
 
 
+CRAMPED = """
+import resource, sys
+from pathlib import Path
+from orchestrator.adapters.store.backup import State, back_up, restore
+from orchestrator.errors import UnavailableError
+verb, database, target, room = sys.argv[1:]
+state = State("fleet-1", Path(database), Path(database + ".checkpoints"))
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(room), int(room)))
+try:
+    back_up(state, Path(target), 1.0) if verb == "backup" else restore(Path(target), state, 1.0)
+except UnavailableError as error:
+    print(error.message)
+"""
+
+
+def cramped(verb: str, database: Path, target: Path, room: int) -> str:
+    """Back up or restore where no file may be larger than this, and return what is said."""
+    words = [sys.executable, "-c", CRAMPED, verb, str(database), str(target), str(room)]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60)
+    return done.stdout.strip()
+
+
+def test_a_backup_without_room_says_where_and_leaves_nothing(home: Path, tmp_path: Path) -> None:
+    size, target = (home / "state.db").stat().st_size, tmp_path / "b.tar"
+    copied = cramped("backup", home / "state.db", target, size // 2)
+    assert copied.startswith(f"the database {home / 'state.db'} cannot be copied to {target}.part: ")
+    packed = cramped("backup", home / "state.db", target, size + 1024)
+    assert packed == f"{target} cannot be written: File too large"
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+
+def test_a_restore_without_room_leaves_what_is_there(home: Path, tmp_path: Path) -> None:
+    back_up(state_of(home), tmp_path / "b.tar", NOW)
+    noted(home)
+    before, files = dump(home / "state.db"), sorted(home.iterdir())
+    said = cramped("restore", home / "state.db", tmp_path / "b.tar", (home / "state.db").stat().st_size // 2)
+    assert said == f"{home / 'state.db'} cannot be replaced: File too large"
+    assert (dump(home / "state.db"), sorted(home.iterdir())) == (before, files)
+
+
 def test_what_is_there_is_never_overwritten_and_what_is_missing_is_named(home: Path, tmp_path: Path) -> None:
     (tmp_path / "b.tar").write_text("dear")
     with pytest.raises(ConflictError, match="name a new file"):
