@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from docs.markdown import anchor, code, prose, table
 from orchestrator.web.app import document
+from orchestrator.web.described import LINES
 
 CALLS = Path(__file__).with_name("reference") / "api.md"
 TYPES = CALLS.with_name("types.md")
@@ -208,7 +209,10 @@ def _answers(operation: Part) -> str:
 
 def _media(answer: Part) -> Iterator[str]:
     for medium, content in answer.get("content", {}).items():
-        yield _kind(content["schema"]) if medium == "application/json" else code(medium)
+        if medium == LINES:
+            yield f"{code(medium)}, each line {_kind(content['schema']['items'])}"
+        else:
+            yield _kind(content["schema"]) if medium == "application/json" else code(medium)
 
 
 def _type(name: str, schema: Part) -> str:

@@ -11,7 +11,8 @@ from orchestrator.cli.client import fail
 
 def may_ask(context: click.Context) -> bool:
     """Return whether somebody can answer: there is a terminal, and `--no-input` was not said."""
-    return sys.stdin.isatty() and not context.find_root().params.get("no_input")
+    is_there = sys.stdin is not None and sys.stdin.isatty()  # what starts a program may have closed it
+    return is_there and not context.find_root().params.get("no_input")
 
 
 def confirmed(context: click.Context, what: str, *, yes: bool, err: bool = False) -> None:

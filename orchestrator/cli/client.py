@@ -1,4 +1,10 @@
-"""The command line's side of the operator API: clear errors, and an exit code. `orchestrator.client` does the rest."""
+"""The command line's side of the operator API: clear errors, and an exit code. `orchestrator.client` does the rest.
+
+Rules:
+- Whatever answers, the command ends with a sentence: an answer that is not understood is the server's fault, or that of
+  another version.
+- What a server says of an error, or a person typed, cannot steer the terminal.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +18,9 @@ from urllib.parse import quote
 
 import click
 
+from orchestrator import __version__
 from orchestrator.cli.exits import EXIT_ERROR, EXIT_NOT_FOUND
+from orchestrator.cli.show import plain_lines
 from orchestrator.client.errors import ForeignError, RefusedError, UnreachableError
 from orchestrator.errors import RequestError
 
@@ -22,6 +30,8 @@ DEFAULT_SOCKET = "/run/ota-orchestrator/admin.sock"
 WAIT_S = 2.0
 """Pause between two looks at a proposal that is waited for."""
 CONFLICT, NOT_FOUND = 409, 404
+NO_PARTS = ("", ".", "..")
+"""Words that are no part of a path."""
 
 
 class Client:
@@ -31,6 +41,9 @@ class Client:
         server: its origin.
         token_file: file with the operator token; None to send none.
         socket: admin socket to talk over; None for the network.
+
+    Attributes:
+        name: by which messages call the daemon.
     """
 
     def __init__(self, server: str, token_file: Path | None, socket: Path | None = None) -> None:
@@ -42,7 +55,8 @@ class Client:
         try:
             self._transport = Transport(server, token, socket=socket)
         except RequestError as error:
-            fail(f"{error.message}, as {DEFAULT_SERVER} is")
+            fail(error.message)
+        self.name = self._transport.name
 
     def close(self) -> None:
         """Close the connection."""
@@ -111,21 +125,21 @@ def _explained() -> Iterator[None]:
         fail(f"{error.message}; see --server")
     except RefusedError as error:
         for text in error.faults or (error.message,):
-            click.echo(f"error: {text}", err=True)
+            click.echo(f"error: {plain_lines(str(text))}", err=True)
         raise SystemExit(EXIT_NOT_FOUND if error.status == NOT_FOUND else EXIT_ERROR) from None
 
 
 def place(*words: str) -> str:
     """Return the path that these words make; whatever a word holds, it stays one part of it."""
     for word in words:
-        if "/" in word:  # even quoted it would be taken for two parts
-            fail(f"there is no {word!r}; names hold no slash", EXIT_NOT_FOUND)
+        if "/" in word or word in NO_PARTS:  # even quoted it would be taken for another path
+            fail(f"there is no {word!r}; names are not empty, hold no slash, and are no dots alone", EXIT_NOT_FOUND)
     return "".join(f"/{quote(word, safe='')}" for word in words)
 
 
 def fail(text: str, code: int = EXIT_ERROR) -> NoReturn:
     """Print an error and end."""
-    click.echo(f"error: {text}", err=True)
+    click.echo(f"error: {plain_lines(text)}", err=True)
     raise SystemExit(code)
 
 
@@ -134,7 +148,19 @@ def connect(context: click.Context) -> Client:
     root = context.find_root()
     client = Client(root.params["server"], *_door(root))
     root.call_on_close(client.close)
+    root.with_resource(_understood(client.name))
     return client
+
+
+@contextmanager
+def _understood(server: str) -> Iterator[None]:
+    """End the command where an answer has another shape than those of our daemon."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        what = f"{type(error).__name__}: {error}"
+        text = f"the answer of {server} is not understood ({what[:200]}); is it a daemon, and of version {__version__}?"
+        fail(f"{text} See --server")
 
 
 def _door(root: click.Context) -> tuple[Path | None, Path | None]:

@@ -52,6 +52,11 @@ def releases(context: click.Context, _parameter: click.Parameter, start: str) ->
     return _named(context, start, "/releases", "name", "version")
 
 
+def artifacts(context: click.Context, _parameter: click.Parameter, start: str) -> list[CompletionItem]:
+    """Complete the hash of an artifact."""
+    return _named(context, start, "/artifacts", "sha256", "name")
+
+
 def devices(context: click.Context, _parameter: click.Parameter, start: str) -> list[CompletionItem]:
     """Complete the identifier of a device; of a large fleet only those that begin so are asked for."""
     if any(letter in '"*?\\' for letter in start):

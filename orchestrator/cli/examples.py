@@ -12,6 +12,7 @@ EXAMPLES = {
     "artifact import": "ota artifact import s3://releases/stable/door-2.bin",
     "artifact inspect": "ota artifact inspect door-2.bin",
     "artifact list": "ota artifact list -o json",
+    "artifact show": "ota artifact show 47DEQpj8",
     "artifact sign": "ota artifact sign door-2.bin --key artifact.pem --name door --version 2.0.0 --rel 2 --hw esp32",
     "artifact verify": "ota artifact verify door-2.bin --keys device-keys.json",
     "audit export": "ota audit export audit.jsonl",

@@ -10,8 +10,9 @@ from typing import TextIO
 import click
 
 from orchestrator.cli import completion, show
-from orchestrator.cli.client import connect, fail, place
+from orchestrator.cli.client import Client, connect, fail, place
 from orchestrator.cli.dialects import Dialect
+from orchestrator.cli.exits import EXIT_NOT_FOUND
 from orchestrator.cli.facts import import_command, set_command
 from orchestrator.cli.inspect import inspect_command
 from orchestrator.cli.quarantine import quarantine_command, release_command
@@ -151,7 +152,7 @@ def list_releases(context: click.Context, output: str) -> None:
 
 @click.group("artifact")
 def artifact_group() -> None:
-    """Inspect, sign, verify, import and list artifacts."""
+    """Inspect, sign, verify, import, list and show artifacts."""
 
 
 @artifact_group.command("import")
@@ -170,6 +171,28 @@ def import_artifact(context: click.Context, uri: str, output: str) -> None:
 def list_artifacts(context: click.Context, output: str) -> None:
     """List imported artifacts, newest first."""
     show.emit(connect(context).get("/artifacts"), output, show.draw_artifacts)
+
+
+@artifact_group.command("show")
+@click.argument("artifact", metavar="SHA256|URI", shell_complete=completion.artifacts)
+@show.output_option
+@click.pass_context
+def show_artifact(context: click.Context, artifact: str, output: str) -> None:
+    """Show all that is known of an artifact, named by its hash, by enough of its beginning, or by where it lies."""
+    client = connect(context)
+    sha256 = _lying_at(client, artifact) if "://" in artifact else artifact
+    show.emit(client.get(place("artifacts", sha256)), output, show.draw_artifact_detail)
+
+
+def _lying_at(client: Client, uri: str) -> str:
+    """Return the hash of the artifact that lies at an address."""
+    found = client.get("/artifacts", uri=uri)
+    if not found:
+        fail(f"no artifact is imported from {uri}; see `ota artifact list`", EXIT_NOT_FOUND)
+    if len(found) > 1:
+        hashes = ", ".join(str(item["sha256"]) for item in found)
+        fail(f"{len(found)} artifacts were imported from {uri}, one after the other; name the hash: {hashes}")
+    return str(found[0]["sha256"])
 
 
 artifact_group.add_command(inspect_command)

@@ -36,6 +36,7 @@ from orchestrator.cli.operators import (
     review_command,
 )
 from orchestrator.cli.rollout import rollout_group
+from orchestrator.cli.show import plain_lines
 from orchestrator.cli.simulate import simulate_command
 from orchestrator.cli.status import status_command
 from orchestrator.cli.warrants import warrant_group
@@ -122,10 +123,10 @@ def main() -> None:
         sys.exit(cli(standalone_mode=False, prog_name="ota"))
     except ConfigError as error:
         for fault in error.faults:
-            click.echo(f"error: {fault}", err=True)
+            click.echo(f"error: {plain_lines(fault)}", err=True)
         sys.exit(EXIT_ERROR)
     except OrchestratorError as error:
-        click.echo(f"error: {error.message}", err=True)
+        click.echo(f"error: {plain_lines(error.message)}", err=True)
         sys.exit(EXIT_ERROR)
     except click.ClickException as error:
         error.show()
@@ -133,3 +134,6 @@ def main() -> None:
     except click.Abort as error:
         click.echo("aborted", err=True)
         sys.exit(EXIT_INTERRUPTED if isinstance(error.__context__, KeyboardInterrupt) else EXIT_ERROR)
+    except OSError as error:  # such as a full disk under the file that standard output is
+        click.echo(f"error: {error}; nothing more was done", err=True)
+        sys.exit(EXIT_ERROR)

@@ -23,7 +23,7 @@ def preview_command(context: click.Context, name: str, output: str) -> None:
 
 def gather(lines: Iterator[Any]) -> show.View:
     """Return a preview as one object: the counts, each with its devices."""
-    found: show.View = next(lines)
+    found: show.View = next(lines, {})  # an answer without its first line is not understood
     parts: dict[object, list[str]] = {}
     for item in (*found["stages"], *found["left_out"]):
         item["ids"] = parts[item.get("code", item.get("index"))] = []

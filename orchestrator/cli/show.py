@@ -295,6 +295,42 @@ def draw_artifacts(data: list[View]) -> None:
 def draw_artifact(data: View) -> None:
     """Print an artifact, and what was noticed of its bytes."""
     draw_artifacts([data])
+    _draw_remarks(data)
+
+
+def draw_artifact_detail(data: View) -> None:
+    """Print all that is known of an artifact, one thing a line."""
+    for name, value in _artifact_lines(data):
+        click.echo(f"{name:<16}{plain(value)}")
+    _draw_remarks(data)
+
+
+def _artifact_lines(data: View) -> Iterator[tuple[str, object]]:
+    yield "sha256", data["sha256"]
+    yield "uri", data["uri"] if data["source_version"] is None else f"{data['uri']} (version {data['source_version']})"
+    yield "size", f"{data['size_bytes']} bytes"
+    yield "name", f"{data['name']} {data['version']}"
+    yield "release counter", data["rel"]
+    yield "hardware", ", ".join(data["hardware"])
+    yield "component", data["component"]
+    yield "statement by", f"key {data['key']}"
+    yield "declared as", data["format"]
+    yield "recognised as", data["recognised"] or "not kept when it was imported; import it again"
+    yield "signature", data["signature"] or "none that is known"
+    if data["security_epoch"]:
+        yield "security epoch", data["security_epoch"]
+    if data["min_from"]:
+        yield "installs over", f"release counter {data['min_from']} and later"
+    if data["leaves"]:
+        yield "may replace", f"the newer {', '.join(map(str, data['leaves']))}"
+    yield "releases", ", ".join(data["releases"]) or "none yet; see `ota release create`"
+    if data["imported_at"] is None:
+        yield "imported", "longer ago than the audit log was looked through; see `ota audit list`"
+    else:
+        yield "imported", f"{when(data['imported_at'])} by {data['imported_by']}"
+
+
+def _draw_remarks(data: View) -> None:
     for item in data["warnings"]:
         word = click.style("warning", fg="yellow")
         click.echo(f"  {word}  {plain(item['text'])}; {plain(item['remedy'])} [{item['code']}]")

@@ -51,9 +51,14 @@ class Client:
         made: answers.Artifact = self._post("/artifacts", {"uri": uri})
         return made
 
-    def list_artifacts(self) -> Iterator[answers.Artifact]:
-        """Yield all artifacts, newest first."""
-        return self._all("/artifacts")
+    def list_artifacts(self, uri: str = "") -> Iterator[answers.Artifact]:
+        """Yield artifacts, newest first: all, or those that lie at this address."""
+        return self._all("/artifacts", {"uri": uri or None})
+
+    def get_artifact(self, sha256: str) -> answers.ArtifactDetail:
+        """Return all that is known of an artifact, named by its hash or enough of the beginning of it."""
+        found: answers.ArtifactDetail = self._get(_at("artifacts", sha256))
+        return found
 
     def create_release(self, name: str, artifacts: Sequence[str], *, key: str | None = None) -> answers.Release:
         """Make a release of artifacts, named by their hashes."""
@@ -308,8 +313,9 @@ class Client:
 
 def _at(*words: str) -> str:
     for word in words:
-        if "/" in word:  # even quoted it would be taken for two parts
-            raise RequestError(f"there is no {word!r}; names hold no slash", code="not_found")
+        if "/" in word or word in ("", ".", ".."):  # even quoted it would be taken for another path
+            text = f"there is no {word!r}; names are not empty, hold no slash, and are no dots alone"
+            raise RequestError(text, code="not_found")
     return "".join(f"/{quote(word, safe='')}" for word in words)
 
 

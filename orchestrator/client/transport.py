@@ -3,6 +3,7 @@
 Rules:
 - No proxy of the environment is used, and no redirection followed: the token goes to the daemon that was named.
 - What was refused for asking too often is asked again when the daemon said, a few times.
+- What is answered is only believed as far as it is understood: a stranger's answer is an error, whatever is in it.
 - An act under a key is sent once more if the connection broke: it is done once, however often it is sent.
 """
 
@@ -10,9 +11,11 @@ from __future__ import annotations
 
 import json
 import re
+import ssl
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,15 +23,18 @@ import httpx2
 
 from orchestrator.client.errors import ForeignError, RefusedError, UnreachableError
 from orchestrator.errors import RequestError
+from orchestrator.wire.retry_after import wait_s
 
 AT = "/api/v1"
 TIMEOUT_S = 60.0
-MOST_WAITS = 5
+MOST_TRIES = 5
+LEAST_WAIT_S = 1.0
 MOST_WAIT_S = 30.0
 KEY_HEADER = "Idempotency-Key"
 _ORIGIN = re.compile(r"https?://[^/?#\s]+/?")
 _TOO_MANY = 429
-_NEXT = re.compile(r'<([^>]+)>;\s*rel="?next"?')
+_UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
+_NEXT = re.compile(r'<(/(?!/)[^>]*)>;\s*rel="?next"?')  # a page of the same daemon: the token goes nowhere else
 
 Query = Mapping[str, object]
 
@@ -77,6 +83,8 @@ class Transport:
             options["headers"] = {"Authorization": f"Bearer {token}"}
         if socket is not None:
             options |= {"base_url": "http://admin", "transport": httpx2.HTTPTransport(uds=str(socket))}
+        elif server.startswith("https:"):
+            options["verify"] = _authorities()
         try:
             self._http = httpx2.Client(**options)
         except httpx2.InvalidURL as error:
@@ -124,15 +132,9 @@ class Transport:
         options: dict[str, Any] = {"content": content, "headers": {"Content-Type": "application/json"}}
         if query:
             options["params"] = _words(query)
-        try:
-            with self._http.stream(method, f"{AT}{path}", **options) as answer:
-                if not answer.is_success:
-                    answer.read()
-                    raise _refusal(answer)
-                for line in answer.iter_lines():
-                    yield json.loads(line)
-        except (httpx2.HTTPError, ValueError) as error:
-            raise UnreachableError(f"the daemon at {self.name} did not finish its answer: {error}") from error
+        with self._stream(method, path, **options) as answer:
+            for line in answer.iter_lines():
+                yield json.loads(line)
 
     def send(self, method: str, path: str, **options: Any) -> Answer:
         """Return the answer to one request.
@@ -142,16 +144,18 @@ class Transport:
             ForeignError: who answers is not our daemon.
             RefusedError: the daemon refuses.
         """
-        for _ in range(MOST_WAITS):
-            answer = self._send(method, path, **options)
+        answer = self._send(method, path, **options)
+        for _ in range(MOST_TRIES - 1):
             if answer.status_code != _TOO_MANY:
                 break
-            self._pause(min(float(answer.headers.get("retry-after", "1")), MOST_WAIT_S))
+            wanted_s = wait_s(answer.headers.get("retry-after", ""), time.time())
+            self._pause(min(max(wanted_s, LEAST_WAIT_S), MOST_WAIT_S))
+            answer = self._send(method, path, **options)
         if not answer.is_success:
             raise _refusal(answer)
         try:
             body = answer.json()
-        except ValueError:
+        except (ValueError, RecursionError):
             raise _foreign(answer) from None
         further = _NEXT.match(answer.headers.get("link", ""))
         return Answer(body, answer.headers.get("etag", ""), further[1] if further else "")
@@ -159,28 +163,51 @@ class Transport:
     def events(self, last_id: str = "") -> Iterator[tuple[str, str, Any]]:
         """Yield (id, kind, data) of the stream of changes until it ends; see `send` for its errors."""
         headers = {"Last-Event-ID": last_id} if last_id else {}
+        with self._stream("GET", "/events", headers=headers) as answer:
+            said: dict[str, str] = {}
+            for line in answer.iter_lines():
+                name, _, value = line.partition(": ")
+                if line and name:
+                    said[name] = value
+                elif not line and "data" in said:
+                    yield said.get("id", ""), said.get("event", "message"), json.loads(said["data"])
+                    said = {}
+
+    @contextmanager
+    def _stream(self, method: str, path: str, **options: Any) -> Iterator[httpx2.Response]:
+        """Open an answer that comes bit by bit; see `send` for its errors."""
         try:
-            with self._http.stream("GET", f"{AT}/events", headers=headers) as answer:
+            with self._http.stream(method, f"{AT}{path}", **options) as answer:
                 if not answer.is_success:
                     answer.read()
                     raise _refusal(answer)
-                said: dict[str, str] = {}
-                for line in answer.iter_lines():
-                    name, _, value = line.partition(": ")
-                    if line and name:
-                        said[name] = value
-                    elif not line and "data" in said:
-                        yield said.get("id", ""), said["event"], json.loads(said["data"])
-                        said = {}
-        except (httpx2.HTTPError, ValueError) as error:
-            raise UnreachableError(f"the daemon at {self.name} tells nothing any more: {error}") from error
+                yield answer
+        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.InvalidURL) as error:
+            raise self._unreachable(error) from error
+        except (httpx2.HTTPError, ValueError, RecursionError) as error:
+            raise UnreachableError(f"the daemon at {self.name} did not finish its answer: {error}") from error
 
     def _send(self, method: str, path: str, **options: Any) -> httpx2.Response:
         try:
             return self._http.request(method, path, **options)
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            text = f"the daemon does not answer at {self.name}: {error}; is `ota serve` running?"
-            raise UnreachableError(text) from error
+            raise self._unreachable(error) from error
+
+    def _unreachable(self, error: Exception) -> UnreachableError:
+        if _UNTRUSTED in str(error):
+            return UnreachableError(
+                f"the certificate of {self.name} is not trusted: {error}; mend it there, or name the file of the "
+                "authority that issued it in SSL_CERT_FILE"
+            )
+        return UnreachableError(f"the daemon does not answer at {self.name}: {error}; is `ota serve` running?")
+
+
+def _authorities() -> ssl.SSLContext:
+    """Return whose certificates are believed: the authorities of the system, or those of SSL_CERT_FILE."""
+    try:
+        return httpx2.create_ssl_context()
+    except OSError as error:
+        raise RequestError(f"the certificates that SSL_CERT_FILE names cannot be read: {error}") from None
 
 
 def _words(query: Query) -> list[tuple[str, str]]:
@@ -199,10 +226,11 @@ def _refusal(answer: httpx2.Response) -> RefusedError | ForeignError:
         known = proposal if isinstance(proposal, int) else None
         code = str(body.get("code", f"http_{answer.status_code}"))
         return RefusedError(answer.status_code, code, str(body["detail"]), list(body.get("faults", [])), known)
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return _foreign(answer)
 
 
 def _foreign(answer: httpx2.Response) -> ForeignError:
-    text = f"{answer.request.url} is not our daemon: it answered {answer.status_code} in another format"
+    led = f", and leads to {answer.headers['location'][:200]}" if answer.has_redirect_location else ""
+    text = f"{answer.request.url} is not our daemon: it answered {answer.status_code} in another format{led}"
     return ForeignError(text)

@@ -23,6 +23,7 @@ from orchestrator.engine.trust import operators
 from orchestrator.errors import ForbiddenError, UnavailableError
 from orchestrator.ports import Lane, Operator, Token
 from orchestrator.web.context import Context, UnauthorisedError, bearer
+from orchestrator.web.described import check_query
 from orchestrator.web.server import PEER
 
 _ROOT = "root@local"
@@ -43,7 +44,9 @@ class _Permission(SecurityBase):
     async def __call__(self, request: Request) -> Caller:
         caller = await caller_of(request, self._context)
         self._context.rates.take(caller.name)
-        return permit(caller, self._act)
+        permit(caller, self._act)
+        check_query(request)
+        return caller
 
 
 class _CommandPermission(SecurityBase):

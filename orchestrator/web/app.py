@@ -22,9 +22,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from orchestrator import __version__
 from orchestrator.core.trust.approval import ApprovalNeededError
 from orchestrator.errors import ConfigError, OrchestratorError
-from orchestrator.plans import describe
+from orchestrator.plans.faults import path_of, sentence
 from orchestrator.web.acts import acts_router
 from orchestrator.web.approvals import approval_router
+from orchestrator.web.artifacts import artifact_router
 from orchestrator.web.audit import audit_router
 from orchestrator.web.context import BusyError, Context
 from orchestrator.web.described import AT, SECURE
@@ -48,6 +49,12 @@ from orchestrator.web.webhooks import webhook_router
 
 MAX_BODY_BYTES = 1024 * 1024
 MAX_HEAD_BYTES = 16 * 1024
+_NEXT = {
+    400: "the body is not JSON, or is nested too deep; send one JSON object",
+    404: f"nothing has this address; {AT}/openapi.json tells which there are",
+    405: f"this address does not take this method; {AT}/openapi.json tells which it takes",
+}
+"""What to do about refusals that the routing makes by itself."""
 _log = structlog.get_logger(__name__)
 
 
@@ -65,6 +72,7 @@ def api(context: Context) -> FastAPI:
         warrant_router,
         acts_router,
         insight_router,
+        artifact_router,
         operator_router,
         approval_router,
         user_router,
@@ -110,12 +118,15 @@ def build_app(context: Context) -> ASGIApp:
 
     @app.exception_handler(RequestValidationError)
     async def on_invalid(_: Request, error: RequestValidationError) -> Response:
-        faults = [describe(fault) for fault in error.errors()]
+        if isinstance(error.body, bytes):  # it was not even read as JSON
+            return problem(415, "not_json", "send the body as application/json; its Content-Type says something else")
+        faults = [f"{path_of(fault['loc']) or 'the body'}: {sentence(fault)}" for fault in error.errors()]
         return problem(422, "invalid", "; ".join(faults), faults)
 
     @app.exception_handler(HTTPException)
     async def on_http(_: Request, error: HTTPException) -> Response:
-        return problem(error.status_code, f"http_{error.status_code}", str(error.detail))
+        text = _NEXT.get(error.status_code, str(error.detail))
+        return problem(error.status_code, f"http_{error.status_code}", text)
 
     @app.exception_handler(ClientDisconnect)
     async def on_gone(_: Request, __: ClientDisconnect) -> Response:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.dependencies.utils import get_flat_params
+from fastapi.params import Query
+
+from orchestrator.errors import RequestError
 
 AT = "/api/v1"
 SECURE = {
@@ -21,6 +25,28 @@ _ETAG = {"ETag": {"description": "What was seen, for `If-Match`.", "schema": {"t
 
 def _secured(response: Response) -> None:
     response.headers.update(SECURE)
+
+
+class UnknownWordError(RequestError):
+    """A query has a word that means nothing there."""
+
+    default_code = "unknown_parameter"
+
+
+def check_query(request: Request) -> None:
+    """Check that the route has each word of a query: a filter with a wrong letter must not mean everything.
+
+    Raises:
+        UnknownWordError: there is none of this name.
+    """
+    if not request.query_params:
+        return
+    fields = get_flat_params(request.scope["route"].dependant)
+    known = sorted(field.alias for field in fields if isinstance(field.field_info, Query))
+    for word in request.query_params:
+        if word not in known:
+            there = f"there are {', '.join(known)}" if known else "there are none here"
+            raise UnknownWordError(f"query.{word[:40]}: unknown parameter; {there}")
 
 
 def api_router(tag: str) -> APIRouter:
@@ -45,9 +71,8 @@ def gives_page(model: Any = None) -> dict[int | str, dict[str, Any]]:
 
 
 def gives_lines(model: Any) -> dict[int | str, dict[str, Any]]:
-    """Return what is answered by many lines, one JSON object each."""
-    text = "One JSON object a line."
-    return {200: {"model": model, "description": text, "content": {LINES: {"schema": {"type": "string"}}}}}
+    """Return what is answered by many lines, one JSON object each; `document` says that these are of the model."""
+    return {200: {"model": model, "description": "One JSON object a line.", "content": {LINES: {}}}}
 
 
 def _headers(*, marked: bool) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """The document of the operator API (OpenAPI 3.1): made from the routes, with what they cannot say themselves.
 
 Rules:
-- Types of answers are those of `orchestrator.client.answers`; every refusal is the same problem document.
+- Types of answers are those of `orchestrator.client.answers`, and so is what is said of each of their fields; every
+  refusal is the same problem document.
+- An answer of many lines is described as the list of them, which is how OpenAPI means such media.
 - What devices call is kept by hand in `device_api.yaml`, and merged.
 - The document depends on the code alone, so that two daemons of one version give out the same one.
 """
@@ -12,19 +14,25 @@ import json
 import re
 from functools import lru_cache
 from importlib.resources import files
+from textwrap import dedent
 from typing import Any
 
 import yaml
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
+from typing_extensions import is_typeddict
 
 from orchestrator import __version__
+from orchestrator.client import answers
 from orchestrator.client.answers import Fleet, Problem
 from orchestrator.plans import schema as plan_schema
+from orchestrator.web.described import LINES
 
 TITLE = "OTA orchestrator"
 _BODY, _PROBLEM = "application/json", "application/problem+json"
+_ATTRIBUTES = "Attributes:\n"
+_FIELD = re.compile(r"^(\w+): (.+(?:\n[ ]+.+)*)", re.MULTILINE)
 _TEXT = (
     "Brings signed releases to device fleets, and halts the bad ones by evidence.\n\n"
     "Lists come in pages: follow `Link` with `rel=next`. An act that is sent with an `Idempotency-Key` is done once, "
@@ -53,6 +61,7 @@ _REFUSALS = {
     409: "It is in a state in which this cannot be done, or others must approve it first (`proposal`).",
     412: "It is another one by now than the caller saw.",
     413: "The body is too large.",
+    415: "The body is not sent as `application/json`.",
     422: "The request is not understood; `faults` lists all that is wrong.",
     429: "The account asks too often; `Retry-After` says when to come again.",
     431: "The head is too large.",
@@ -105,35 +114,64 @@ def device_document() -> dict[str, Any]:
 def _complete(path: str, operation: dict[str, Any]) -> None:
     text = operation.get("description", "")
     operation["summary"] = re.split(r"[.:;](?:\s|$)", text, maxsplit=1)[0] or operation["summary"]
-    answers = operation["responses"]
-    for status in [status for status in answers if status.startswith("2")]:
-        _settle(answers[status])
+    found = operation["responses"]
+    for status in [status for status in found if status.startswith("2")]:
+        _settle(found[status])
     names = {item["name"] for item in operation.get("parameters", ())}
     refused = {*_ALWAYS} | ({404, 409} if "{" in path else set()) | ({404} if "rollout" in names else set())
     if "requestBody" in operation:
-        refused |= {404, 409, 413}
+        refused |= {404, 409, 413, 415}
         example = _EXAMPLES.get(operation["operationId"])
         if example is not None:
             operation["requestBody"]["content"][_BODY]["example"] = example
     if "if-match" in names:
         refused.add(412)
-    answers |= {str(status): {"$ref": f"#/components/responses/Refused{status}"} for status in refused}
-    operation["responses"] = dict(sorted(answers.items()))
+    found |= {str(status): {"$ref": f"#/components/responses/Refused{status}"} for status in refused}
+    operation["responses"] = dict(sorted(found.items()))
 
 
 def _settle(answer: dict[str, Any]) -> None:
     """Leave of what an answer may be the type that the route names, and nothing of how it is made."""
-    for medium, content in answer.get("content", {}).items():
-        if medium != _BODY:
-            continue
-        schema = content["schema"]
-        items = schema.get("items", {})
-        if "$ref" in schema:
-            content["schema"] = {"$ref": schema["$ref"]}
-        elif "$ref" in items:
-            content["schema"] = {"type": "array", "items": {"$ref": items["$ref"]}}
-    if len(answer.get("content", {})) > 1:  # a route of lines has no other answer
-        answer["content"].pop(_BODY, None)
+    contents = answer.get("content", {})
+    if _BODY not in contents:
+        return
+    schema = _named(contents[_BODY]["schema"])
+    if LINES in contents:  # a route of lines has no other answer
+        answer["content"] = {LINES: {"schema": {"type": "array", "items": schema}}}
+    else:
+        contents[_BODY]["schema"] = schema
+
+
+def _named(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a schema without the words that FastAPI has for it."""
+    if "$ref" in schema:
+        return {"$ref": schema["$ref"]}
+    if "anyOf" in schema:
+        return {"anyOf": [_named(way) for way in schema["anyOf"]]}
+    if "$ref" in schema.get("items", {}):
+        return {"type": "array", "items": _named(schema["items"])}
+    return schema
+
+
+def described(kind: Any) -> dict[str, str]:
+    """Return what the text of a type says of each of its fields, and of those that it inherits."""
+    found: dict[str, str] = {}
+    for base in getattr(kind, "__orig_bases__", ()):
+        found |= described(base)
+    _, _, attributes = (kind.__doc__ or "").partition(_ATTRIBUTES)
+    for name, text in _FIELD.findall(dedent(attributes)):
+        found[name] = text[0].upper() + " ".join(text[1:].split())
+    return found
+
+
+def _describe(schemas: dict[str, Any]) -> None:
+    """Say of each field of an answer what it means."""
+    for name, schema in schemas.items():
+        kind = getattr(answers, name, None)
+        if is_typeddict(kind):
+            schema["description"] = schema["description"].partition(_ATTRIBUTES)[0].strip()
+            for field, text in described(kind).items():
+                schema["properties"][field]["description"] = text
 
 
 def _merge(made: dict[str, Any], kept: dict[str, Any]) -> dict[str, Any]:
@@ -158,6 +196,7 @@ def _merge(made: dict[str, Any], kept: dict[str, Any]) -> dict[str, Any]:
     for name, entries in kept["components"].items():
         components[name] = components.get(name, {}) | entries
     components["schemas"] = dict(sorted(components["schemas"].items()))
+    _describe(components["schemas"])
     return made
 
 

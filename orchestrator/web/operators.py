@@ -155,12 +155,6 @@ def _catalogue(context: Context) -> APIRouter:
         """Import an artifact: check its statement and every byte. To import it again changes nothing."""
         return views.artifact_line(await context.import_artifact(body.uri, who.name))
 
-    @router.get("/artifacts", responses=gives_page(list[answers.Artifact]))
-    async def list_artifacts(_: reader, page: Wanted) -> list[View]:
-        """List artifacts, newest first."""
-        found = await store.read(lambda tx: tx.artifacts())
-        return [views.artifact_line(item) for item in page.cut_all(found, lambda item: item.sha256)]
-
     @router.post("/releases", status_code=201, responses=gives(answers.Release, 201))
     async def create_release(body: ReleaseBody, who: releaser, act: doing) -> View:
         """Make a release of imported artifacts."""

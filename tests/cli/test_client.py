@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def test_an_address_that_is_none(server: str, token_file: Path) -> None:
 
 def test_what_an_address_looks_like_is_said(token_file: Path) -> None:
     assert error_of(run("foo", token_file)) == (
-        "'foo' is no address of a daemon; write http://HOST:PORT or https://HOST, as http://127.0.0.1:8080 is"
+        "'foo' is no address of a daemon; write http://HOST:PORT or https://HOST"
     )
 
 
@@ -65,7 +66,8 @@ def test_something_that_is_not_our_daemon(answer: Answer, token_file: Path) -> N
     with scripted(lambda _: answer) as server:
         text = error_of(run(server.endpoint, token_file))
     assert text.startswith(f"{server.endpoint}/api/v1/devices?after=&limit=100")
-    assert text.endswith(f" is not our daemon: it answered {answer.status} in another format; see --server")
+    led = "".join(f", and leads to {place}" for place in answer.headers.values())
+    assert text.endswith(f" is not our daemon: it answered {answer.status} in another format{led}; see --server")
 
 
 def test_a_wrong_token(token_file: Path) -> None:
@@ -107,3 +109,34 @@ def test_server_and_token_may_come_from_the_environment(ours: str) -> None:
 def test_a_proxy_of_the_environment_is_not_used(ours: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", f"http://{HOST}:9")
     assert CliRunner().invoke(cli, ["device", "list"]).exit_code == 0
+
+
+@pytest.mark.parametrize("body", [b"null", b"[]", b"{}", b'"text"', b"3", b"[{}]", b"[1, null]", b'[{"id": 1}]'])
+@pytest.mark.parametrize(
+    "words",
+    [("status",), ("device", "list"), ("rollout", "get", "spring"), ("rollout", "list"), ("artifact", "show", "abc")],
+)
+def test_an_answer_of_another_shape_is_never_a_traceback(words: tuple[str, ...], body: bytes, token_file: Path) -> None:
+    with scripted(lambda _: Answer(200, body)) as server:
+        result = run(server.endpoint, token_file, *words)
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    if result.exit_code:
+        assert result.exit_code == 1
+        assert f"the answer of {server.endpoint} is not understood (" in result.stderr
+        assert result.stderr.endswith("See --server\n")
+
+
+def test_a_preview_without_a_first_line_is_not_understood(token_file: Path) -> None:
+    with scripted(lambda _: Answer(200, b"")) as server:
+        text = error_of(run(server.endpoint, token_file, "rollout", "preview", "spring"))
+    assert "is not understood" in text
+
+
+def test_what_a_server_says_of_an_error_cannot_steer_the_terminal(token_file: Path) -> None:
+    said = {"code": "x", "detail": "\x1b[2J\u202eevil", "faults": ["\x1b]0;title\x07", "\u202e"]}
+    for refusal in (said, {name: said[name] for name in ("code", "detail")}):
+        with scripted(lambda _, refusal=refusal: Answer(400, json.dumps(refusal).encode())) as server:  # type: ignore[misc]
+            result = run(server.endpoint, token_file)
+        assert result.exit_code == 1
+        assert all(character.isprintable() or character == "\n" for character in result.stderr)
+        assert "\\u202e" in result.stderr

@@ -16,7 +16,7 @@ from orchestrator.core.reason import counted
 from orchestrator.core.rollout import Command
 from orchestrator.wire.report import Hello, Kind, encode
 from tests.cli.house import House, house
-from tests.support.factory import make_report
+from tests.support.factory import ARTIFACT_KEY, make_report
 from tests.web.site import PLAN
 
 HOSTILE = "\x1b[2J\u202eevil"
@@ -106,6 +106,31 @@ def test_artifacts_and_releases(daemon: House) -> None:
     file = artifact["uri"].removeprefix("file://")
     made = daemon.well("release", "create", "fourth", "--artifact", file, "-o", "json")
     assert json.loads(made)["artifacts"] == [artifact["sha256"]]
+
+
+def test_all_that_is_known_of_an_artifact(daemon: House) -> None:
+    (line,) = json.loads(daemon.well("artifact", "list", "-o", "json"))
+    data = json.loads(daemon.well("artifact", "show", line["sha256"], "-o", "json"))
+    assert data.items() >= line.items()
+    assert (data["key"], data["imported_by"], data["releases"][-1]) == (ARTIFACT_KEY.kid, "operator", "radio-2")
+    assert 0 < data["imported_at"] <= daemon.site.plant.clock()
+    for word in (line["sha256"][:4], line["uri"]):
+        assert json.loads(daemon.well("artifact", "show", word, "-o", "json")) == data
+    rows = daemon.well("artifact", "show", line["sha256"]).splitlines()
+    said = {row[:16].strip(): row[16:] for row in rows}
+    assert (said["sha256"], said["size"], said["recognised as"]) == (line["sha256"], "5000 bytes", "raw")
+    assert said["statement by"] == f"key {ARTIFACT_KEY.kid}"
+    assert said["imported"].endswith(" by operator")
+    assert "radio-2" in said["releases"]
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [("nope", "no artifact 'nope' is imported"), ("s3://b/k", "no artifact is imported from s3://b/k")],
+)
+def test_an_artifact_that_is_not_there(daemon: House, word: str, said: str) -> None:
+    result = daemon.ota("artifact", "show", word)
+    assert (result.exit_code, result.stderr) == (5, f"error: {said}; see `ota artifact list`\n")
 
 
 def test_what_was_noticed_of_an_artifact_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -200,6 +225,9 @@ def test_an_abort_is_confirmed(daemon: House) -> None:
         ("rollout", "watch", "none"),
         ("rollout", "start", "none"),
         ("rollout", "get", "../devices"),
+        ("rollout", "get", "."),
+        ("rollout", "watch", ".."),
+        ("rollout", "halt", ""),
         ("rollout", "get", "spring/explain"),
         ("rollout", "get", "a b?x#y"),
         ("device", "get", "\u00e4/\u00f6"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -135,3 +136,26 @@ def test_the_command_line_imports_nothing_heavy() -> None:
     code = "import sys, orchestrator.cli.main; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
     assert set(HEAVY).isdisjoint(loaded.stdout.split())
+
+
+@pytest.fixture
+def token(tmp_path: Path) -> str:
+    path = tmp_path / "operator-token"
+    path.write_text("x")
+    return str(path)
+
+
+def test_a_full_disk_under_the_output_is_an_error_and_no_traceback(token: str) -> None:
+    with scripted(lambda _: Answer(200, b"[]")) as server:
+        words = shlex.join([*OTA, "--server", server.endpoint, "--token-file", token, "device", "list"])
+        done = subprocess.run(
+            ["sh", "-c", f"{words} > /dev/full"], capture_output=True, text=True, timeout=30, check=False
+        )
+    assert (done.returncode, done.stderr) == (1, "error: [Errno 28] No space left on device; nothing more was done\n")
+
+
+def test_who_closed_our_input_is_not_asked(token: str) -> None:
+    words = shlex.join([*OTA, "--token-file", token, "rollout", "abort", "spring"])
+    done = subprocess.run(["sh", "-c", f"{words} <&-"], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.endswith("nobody can be asked here, so confirm it with --yes\n")

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import inspect
 import re
+import ssl
+import subprocess
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typing_extensions import is_typeddict
 
-from orchestrator.client import ForeignError, RefusedError, UnreachableError, connect
+from orchestrator.client import ForeignError, RefusedError, UnreachableError, answers, connect
 from orchestrator.client.client import Client
-from orchestrator.client.transport import Transport
+from orchestrator.client.transport import MOST_TRIES, Transport
 from orchestrator.demo.broker import HOST, free_port
 from orchestrator.errors import RequestError
 from orchestrator.web.app import document
+from orchestrator.web.described import LINES
+from orchestrator.web.document import described
 from tests.cli.house import House, house
 from tests.support.bucket import Answer, scripted
 from tests.web.site import PLAN, TOKEN
@@ -66,7 +75,7 @@ def test_a_rollout_from_its_plan_to_its_end(client: Client, daemon: House) -> No
     made = client.create_rollout(PLAN)
     assert (made["phase"], client.get_rollout("spring")["release"]) == ("draft", "radio-2")
     lines = list(client.preview_rollout("spring"))
-    assert [lines[0]["devices"], len(lines)] == [2, 3]
+    assert [lines[0].get("devices"), len(lines)] == [2, 3]
     mark = client.mark_of_rollout("spring")
     started = client.move_rollout("spring", "start", "it is spring", if_match=mark)
     assert started["phase"] == "preparing"
@@ -127,14 +136,178 @@ def test_who_does_not_answer_and_who_is_another() -> None:
         other.get_status()
 
 
-def test_who_asks_too_often_waits_and_asks_again() -> None:
-    answers = [Answer(429, b'{"detail": "slowly"}', {"Retry-After": "2"})] * 2 + [Answer(200, b"{}")]
+def waits(*said: Answer) -> tuple[list[float], int]:
+    """Return how long a client waits between these answers, and how often it asks."""
+    left = list(said)
     waited: list[float] = []
-    with scripted(lambda _: answers.pop(0)) as server:
+    with scripted(lambda _: left.pop(0)) as server:
         client = Client(Transport(server.endpoint, "x", pause=waited.append))
-        assert client.get_status() == {}
+        with suppress(RefusedError):
+            assert client.get_status() == {}
         client.close()
-    assert waited == [2.0, 2.0]
+        return waited, len(server.requests)
+
+
+def too_many(again: str | None) -> Answer:
+    return Answer(429, b'{"code": "too_many", "detail": "slowly"}', {} if again is None else {"Retry-After": again})
+
+
+def test_who_asks_too_often_waits_and_asks_again() -> None:
+    assert waits(too_many("2"), too_many("3"), Answer(200, b"{}")) == ([2.0, 3.0], 3)
+
+
+@pytest.mark.parametrize(
+    ("again", "least_s", "most_s"),
+    [
+        (formatdate(time.time() + 20, usegmt=True), 10.0, 20.0),
+        (formatdate(time.time() - 20, usegmt=True), 1.0, 1.0),
+        (formatdate(time.time() + 86_400, usegmt=True), 30.0, 30.0),
+        ("999999999999999999999999", 30.0, 30.0),
+        ("9" * 5000, 1.0, 1.0),
+        ("0", 1.0, 1.0),
+        ("-5", 1.0, 1.0),
+        ("1.5", 1.0, 1.0),
+        ("nan", 1.0, 1.0),
+        ("soon", 1.0, 1.0),
+        ("", 1.0, 1.0),
+        (None, 1.0, 1.0),
+    ],
+)
+def test_whatever_stands_in_retry_after_the_wait_is_bounded(again: str | None, least_s: float, most_s: float) -> None:
+    (waited_s,), asked = waits(too_many(again), Answer(200, b"{}"))
+    assert least_s <= waited_s <= most_s
+    assert asked == 2
+
+
+def test_who_is_always_refused_does_not_wait_for_an_answer_that_is_not_asked_for() -> None:
+    assert waits(*[too_many("2")] * MOST_TRIES) == ([2.0] * (MOST_TRIES - 1), MOST_TRIES)
+
+
+@pytest.mark.parametrize("link", ["http://evil.invalid/", "//evil.invalid/x"])
+def test_the_token_goes_to_no_other_host_for_the_next_page(link: str) -> None:
+    with scripted(lambda _: Answer(200, b"[]", {"Link": f'<{link}>; rel="next"'})) as server:
+        with connect(server.endpoint, "x") as client:
+            assert list(client.list_releases()) == []
+        assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("body", [b"[" * 100_000, b'{"detail": ' + b"[" * 100_000, b"\xff", b'"'])
+@pytest.mark.parametrize("status", [200, 400])
+def test_nonsense_is_foreign_and_nothing_worse(status: int, body: bytes) -> None:
+    with scripted(lambda _: Answer(status, body)) as server, connect(server.endpoint) as client:
+        with pytest.raises(ForeignError):
+            client.get_status()
+        with pytest.raises((ForeignError, UnreachableError)):
+            list(client.list_exposed(below=2))
+
+
+def test_a_stream_of_nobody_is_unreachable_in_the_same_words() -> None:
+    with connect(f"http://{HOST}:{free_port()}") as nobody:
+        for ask in (nobody.get_status, lambda: list(nobody.listen()), lambda: list(nobody.list_exposed(below=2))):
+            with pytest.raises(UnreachableError, match=r"is `ota serve` running\?$"):
+                ask()
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for this host that no authority issued, with its key in the same file."""
+    path = tmp_path_factory.mktemp("tls") / "own.pem"
+    words = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    words += ["-subj", "/CN=own", "-addext", f"subjectAltName=IP:{HOST}", "-keyout", f"{path}.key", "-out", str(path)]
+    subprocess.run(words, check=True, capture_output=True)
+    return path
+
+
+@contextmanager
+def secured(certificate: Path) -> Iterator[str]:
+    """Answer `{}` over TLS until the block ends, and give the origin."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, f"{certificate}.key")
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, format: str, *args: object) -> None:
+            del format, args
+
+    class Server(HTTPServer):
+        def handle_error(self, request: object, client_address: object) -> None:
+            del request, client_address  # who does not trust us breaks off
+
+    server = Server((HOST, 0), Handler)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"https://{HOST}:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_only_a_certificate_that_is_trusted_gets_the_token(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    with secured(certificate) as origin:
+        with connect(origin, "x") as client, pytest.raises(UnreachableError, match="certificate of .* is not trusted"):
+            client.get_status()
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        with connect(origin, "x") as client:
+            assert client.get_status() == {}
+        by_name = origin.replace(HOST, "localhost")
+        with connect(by_name, "x") as client, pytest.raises(UnreachableError, match="is not trusted"):
+            client.get_status()
+        monkeypatch.setenv("SSL_CERT_FILE", "/nowhere")
+        with pytest.raises(RequestError, match="SSL_CERT_FILE"):
+            connect(origin, "x")
+
+
+def test_each_field_of_an_answer_says_what_it_means() -> None:
+    kinds = [kind for kind in vars(answers).values() if is_typeddict(kind)]
+    assert len(kinds) > 80
+    for kind in kinds:
+        assert described(kind).keys() == kind.__annotations__.keys(), kind
+        for text in described(kind).values():
+            assert (text[-1], "\n" in text, len(text) < 130) == (".", False, True), text
+
+
+def test_times_and_durations_have_their_unit() -> None:
+    for kind in [kind for kind in vars(answers).values() if is_typeddict(kind)]:
+        for name, text in described(kind).items():
+            if name == "at" or (name.endswith("_at") and name != "halts_at"):  # that one is a count
+                assert text.endswith("in seconds since the epoch."), (kind, name)
+            if name.endswith("_s"):
+                assert "econds" in text, (kind, name)
+
+
+def test_the_document_says_what_each_field_of_an_answer_means() -> None:
+    schemas = document()["components"]["schemas"]
+    shown = {name: kind for name, kind in vars(answers).items() if is_typeddict(kind) and name in schemas}
+    assert shown.keys() >= {"Artifact", "Moved", "PreviewCounts", "ExposedDevice", "Problem", "Fleet"}
+    for name, kind in shown.items():
+        assert "Attributes" not in schemas[name]["description"]
+        for field, held in schemas[name]["properties"].items():
+            assert held["description"] == described(kind)[field]
+
+
+def test_answers_of_many_lines_name_what_a_line_is() -> None:
+    found = {}
+    for path, operations in document()["paths"].items():
+        for operation in operations.values():
+            for content in operation["responses"].get("200", {}).get("content", {}).items():
+                if content[0] == LINES:
+                    found[path] = content[1]["schema"]
+    counts, device = ({"$ref": f"#/components/schemas/{name}"} for name in ("PreviewCounts", "PreviewedDevice"))
+    preview = {"type": "array", "items": {"anyOf": [counts, device]}}
+    assert found == {
+        "/api/v1/exposed/devices": {"type": "array", "items": {"$ref": "#/components/schemas/ExposedDevice"}},
+        "/api/v1/rollouts/preview": preview,
+        "/api/v1/rollouts/{name}/preview": preview,
+    }
 
 
 def test_who_is_cut_off_sends_the_act_again_under_the_same_key() -> None:

@@ -78,7 +78,9 @@ class Scanner:
         self._found += [f"{place}: {name}" for name in sorted(what)]
 
     def watch_file(self, path: Path, process: subprocess.Popen[Any]) -> None:
-        """Look through what a process writes to a file."""
+        """Look through what a process writes to a file; a terminal or a device keeps nothing to look through."""
+        if not path.is_file():
+            return
         size = path.stat().st_size
         _, begin = self._files.get(path, (process, size))
         self._files[path] = (process, min(begin, size))

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from orchestrator.core.trust.roles import Role
 from orchestrator.errors import UnavailableError
 from orchestrator.web.app import MAX_BODY_BYTES
-from tests.web.site import PLAN, Site, problem, site
+from tests.web.site import PLAN, TOKEN, Site, problem, site
 
 ROUTES = [
     ("GET", "/status", None),
@@ -340,3 +340,40 @@ async def test_a_bug_of_ours_is_answered_without_details(web: Site) -> None:
     assert problem(answer) == (500, "internal")
     assert [(line["event"], line["path"]) for line in logs] == [("request.failed", "/api/v1/devices")]
     assert "42" not in answer.text
+
+
+@pytest.mark.parametrize("medium", ["text/plain", "application/x-www-form-urlencoded", "application/xml", ""])
+async def test_a_body_of_another_kind_is_told_so(web: Site, medium: str) -> None:
+    headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": medium}
+    answer = await web.http.post("/api/v1/releases", content=b'{"name": "r", "artifacts": ["x"]}', headers=headers)
+    assert problem(answer) == (415, "not_json")
+    assert "application/json" in answer.json()["detail"]
+
+
+async def test_what_is_no_object_is_called_the_body(web: Site) -> None:
+    answer = await post_raw(web, "/devices", b"[]")
+    assert answer.json()["faults"] == ["the body: [] is not allowed; write keys with their values"]
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        (
+            "/devices?lmit=1",
+            "query.lmit: unknown parameter; there are after, cursor, limit, quarantined, select, where",
+        ),
+        ("/rollouts?where=x", "query.where: unknown parameter; there are cursor, limit, name, phase"),
+        ("/status?x=", "query.x: unknown parameter; there are none here"),
+    ],
+)
+async def test_a_filter_with_a_wrong_letter_does_not_mean_everything(web: Site, path: str, said: str) -> None:
+    answer = await web.ops("GET", path)
+    assert problem(answer) == (400, "unknown_parameter")
+    assert answer.json()["detail"] == said
+    assert problem(await web.ops("GET", path, token="wrong")) == (401, "unauthorised")
+
+
+async def test_refusals_of_the_routing_say_where_to_look(web: Site) -> None:
+    for method, path in (("GET", "/nothing"), ("DELETE", "/rollouts")):
+        assert "/api/v1/openapi.json" in (await web.ops(method, path)).json()["detail"]
+    assert "not JSON" in (await post_raw(web, "/devices", b"[" * 100_000)).json()["detail"]

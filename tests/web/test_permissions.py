@@ -79,6 +79,7 @@ ROUTES: dict[str, Act | str] = {
     "GET /api/v1/events": A.READ,
     "POST /api/v1/artifacts": A.IMPORT,
     "GET /api/v1/artifacts": A.READ,
+    "GET /api/v1/artifacts/{sha256}": A.READ,
     "POST /api/v1/releases": A.RELEASE,
     "GET /api/v1/releases": A.READ,
     "POST /api/v1/devices": A.ENROL,
