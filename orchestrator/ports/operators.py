@@ -139,6 +139,10 @@ class Approvals(Protocol):
         """Return the newest proposals, newest first."""
         ...
 
+    def open_proposals(self, now: float, limit: int) -> list[Proposal]:
+        """Return the proposals that may still be carried out, the oldest first, so that new ones hide none."""
+        ...
+
     def proposals_about(self, name: str) -> list[Proposal]:
         """Return all proposals about an object, such as a rollout, newest first."""
         ...

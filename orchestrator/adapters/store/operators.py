@@ -104,6 +104,12 @@ class SqlApprovals:
             query = query.where(proposals.c.id < before)
         return [self._proposal(row) for row in self._connection.execute(query).all()]
 
+    def open_proposals(self, now: float, limit: int) -> list[Proposal]:
+        """See `ports.Approvals.open_proposals`."""
+        is_open = proposals.c.state.in_([state.value for state in OPEN])
+        query = select(proposals).where(is_open, proposals.c.expires_at > now).order_by(proposals.c.id).limit(limit)
+        return [self._proposal(row) for row in self._connection.execute(query).all()]
+
     def proposals_about(self, name: str) -> list[Proposal]:
         """See `ports.Approvals.proposals_about`."""
         query = select(proposals).where(proposals.c.object == name).order_by(proposals.c.id.desc())

@@ -39,7 +39,10 @@ def approvals_routes(house: House) -> list[Route]:
         now = context.now()
 
         def work(tx: Tx) -> _Found:
-            proposals = [proposal_view(item, now) for item in tx.proposals(MOST)]
+            waiting = tx.open_proposals(now, MOST)
+            known = {item.id for item in waiting}
+            others = [item for item in tx.proposals(MOST) if item.id not in known]
+            proposals = [proposal_view(item, now) for item in (*waiting, *others)]
             reviews = [asdict(item) for item in tx.open_reviews()]
             people = sorted(approvals.approvers(tx))
             return _Found(proposals, reviews, people, approvals.are_asked(tx, context.rules))

@@ -90,7 +90,7 @@ def _standing(tx: Tx, now: float) -> Standing:
         engine_views.rollout_line(item, tx.tally(item.id)) | {"moved_at": item.moved_at}
         for item in tx.rollouts(UNFINISHED)
     ]
-    proposals = [proposal_view(item, now) for item in tx.proposals(_MOST_PROPOSALS)]
+    proposals = [proposal_view(item, now) for item in tx.open_proposals(now, _MOST_PROPOSALS)]
     return lines, proposals, len(tx.open_reviews())
 
 

@@ -96,6 +96,21 @@ async def test_an_account_has_one_open_proposal_on_a_matter(store: SqlStore) -> 
     assert [item.id for item in about] == [again.id, first.id + 3, first.id + 1, first.id]
 
 
+async def test_newer_proposals_hide_none_that_is_open(store: SqlStore) -> None:
+    for name in ("spring", "autumn", "winter"):
+        await write(store, lambda tx, name=name: tx.add_proposal(replace(PROPOSAL, object=name)))
+    await write(store, lambda tx: tx.add_proposal(replace(PROPOSAL, object="late", expires_at=5.0)))
+    await write(store, lambda tx: tx.save_proposal(replace(PROPOSAL, id=2, state=State.REJECTED)))
+
+    async def found(now: float, limit: int) -> list[str]:
+        return [item.object for item in await store.read(lambda tx: tx.open_proposals(now, limit))]
+
+    assert await found(4.0, 9) == ["spring", "winter", "late"]
+    assert await found(5.0, 1) == ["spring"]
+    assert await found(5.0, 9) == ["spring", "winter"]
+    assert await found(9.0, 9) == []
+
+
 async def test_a_review_is_open_until_it_is_closed(store: SqlStore) -> None:
     made: Review = await write(store, lambda tx: tx.add_review(REVIEW))
     assert await store.read(lambda tx: tx.open_reviews()) == [made]

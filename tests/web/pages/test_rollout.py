@@ -173,6 +173,20 @@ async def test_a_rejection_ends_a_proposal(web: Site) -> None:
     assert 'action="/approvals/1/approve"' not in (await ben.get(PAGE)).text
 
 
+async def test_proposals_that_were_decided_bury_none_that_waits(web: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestrator.web.pages.approvals.MOST", 1)
+    monkeypatch.setattr("orchestrator.web.pages.fleet._MOST_PROPOSALS", 1)
+    ann, ben = await as_(web, "ann", Role.OPERATOR), await as_(web, "ben", Role.APPROVER)
+    await as_(web, "cleo", Role.APPROVER)
+    await ann.send(PAGE, f"{PAGE}/skip", reason="hurry")
+    await ann.send(PAGE, f"{PAGE}/halt", reason="smoke")
+    await ann.send(PAGE, f"{PAGE}/resume", reason="it was the kettle")
+    fields = await ben.form(PAGE, "/approvals/2/approve") | {"reason": "no"}
+    assert await ben.submit("/approvals/2/reject", fields) == "Done. Proposal 2 is rejected now."
+    assert 'action="/approvals/1/approve"' in (await ben.get("/approvals")).text
+    assert "Proposal 1 waits" in (await ben.get("/")).text
+
+
 async def test_who_approves_and_then_rejects_is_told_which_was_done(web: Site) -> None:
     """Both buttons belong to one form, which is done once."""
     ann, token = await as_(web, "ann", Role.OPERATOR), await web.operator("ben", Role.APPROVER)
