@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
-from urllib.parse import quote
 
 import click
 
@@ -22,6 +21,7 @@ from orchestrator import __version__
 from orchestrator.cli.exits import EXIT_ERROR, EXIT_NOT_FOUND
 from orchestrator.cli.show import plain_lines
 from orchestrator.client.errors import ForeignError, RefusedError, UnreachableError
+from orchestrator.client.paths import path_of
 from orchestrator.errors import RequestError
 
 DEFAULT_SERVER = "http://127.0.0.1:8080"
@@ -30,8 +30,6 @@ DEFAULT_SOCKET = "/run/ota-orchestrator/admin.sock"
 WAIT_S = 2.0
 """Pause between two looks at a proposal that is waited for."""
 CONFLICT, NOT_FOUND = 409, 404
-NO_PARTS = ("", ".", "..")
-"""Words that are no part of a path."""
 
 
 class Client:
@@ -131,10 +129,10 @@ def _explained() -> Iterator[None]:
 
 def place(*words: str) -> str:
     """Return the path that these words make; whatever a word holds, it stays one part of it."""
-    for word in words:
-        if "/" in word or word in NO_PARTS:  # even quoted it would be taken for another path
-            fail(f"there is no {word!r}; names are not empty, hold no slash, and are no dots alone", EXIT_NOT_FOUND)
-    return "".join(f"/{quote(word, safe='')}" for word in words)
+    try:
+        return path_of(*words)
+    except RequestError as error:
+        fail(error.message, EXIT_NOT_FOUND)
 
 
 def fail(text: str, code: int = EXIT_ERROR) -> NoReturn:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
-from urllib.parse import quote
 
 from orchestrator.client import answers
+from orchestrator.client.paths import path_of
 from orchestrator.client.transport import Transport
-from orchestrator.errors import RequestError
 
 Item = TypeVar("Item")
 
@@ -57,7 +56,7 @@ class Client:
 
     def get_artifact(self, sha256: str) -> answers.ArtifactDetail:
         """Return all that is known of an artifact, named by its hash or enough of the beginning of it."""
-        found: answers.ArtifactDetail = self._get(_at("artifacts", sha256))
+        found: answers.ArtifactDetail = self._get(path_of("artifacts", sha256))
         return found
 
     def create_release(self, name: str, artifacts: Sequence[str], *, key: str | None = None) -> answers.Release:
@@ -81,12 +80,12 @@ class Client:
 
     def get_device(self, device_id: str) -> answers.DeviceWithUpdates:
         """Return a device and its updates."""
-        found: answers.DeviceWithUpdates = self._get(_at("devices", device_id))
+        found: answers.DeviceWithUpdates = self._get(path_of("devices", device_id))
         return found
 
     def explain_device(self, device_id: str) -> answers.DeviceExplanation:
         """Return why a device has or has not each release."""
-        found: answers.DeviceExplanation = self._get(_at("devices", device_id, "explain"))
+        found: answers.DeviceExplanation = self._get(path_of("devices", device_id, "explain"))
         return found
 
     def change_facts(
@@ -117,21 +116,21 @@ class Client:
 
     def get_rollout(self, name: str) -> answers.Rollout:
         """Return a rollout with its stages and evidence."""
-        found: answers.Rollout = self._get(_at("rollouts", name))
+        found: answers.Rollout = self._get(path_of("rollouts", name))
         return found
 
     def mark_of_rollout(self, name: str) -> str:
         """Return the mark of a rollout as it is now, for `if_match`."""
-        return self.transport.get(_at("rollouts", name)).mark
+        return self.transport.get(path_of("rollouts", name)).mark
 
     def explain_rollout(self, name: str) -> answers.RolloutExplanation:
         """Return why a rollout stands where it stands, and what would change that."""
-        found: answers.RolloutExplanation = self._get(_at("rollouts", name, "explain"))
+        found: answers.RolloutExplanation = self._get(path_of("rollouts", name, "explain"))
         return found
 
     def get_curve(self, name: str) -> answers.Curve:
         """Return how many devices were offered the release and are protected, over time."""
-        found: answers.Curve = self._get(_at("rollouts", name, "curve"))
+        found: answers.Curve = self._get(path_of("rollouts", name, "curve"))
         return found
 
     def preview_plan(self, plan: Mapping[str, Any]) -> Iterator[answers.PreviewLine]:
@@ -140,7 +139,7 @@ class Client:
 
     def preview_rollout(self, name: str) -> Iterator[answers.PreviewLine]:
         """Yield the counts of a draft, then each device with its stage or why it is left out."""
-        return self.transport.lines("GET", _at("rollouts", name, "preview"))
+        return self.transport.lines("GET", path_of("rollouts", name, "preview"))
 
     def move_rollout(
         self,
@@ -154,7 +153,7 @@ class Client:
     ) -> answers.Moved:
         """Carry out a command; `RefusedError` with a `proposal` if others must approve it first."""
         body = {"reason": reason, "break_glass": break_glass}
-        done: answers.Moved = self._post(_at("rollouts", name, command), body, key, if_match)
+        done: answers.Moved = self._post(path_of("rollouts", name, command), body, key, if_match)
         return done
 
     def edit_plan(
@@ -171,7 +170,7 @@ class Client:
     ) -> answers.Edited:
         """Give a rollout another plan, or say what that would make different."""
         body = {"plan": plan, "reason": reason, "expect": expect, "dry_run": dry_run, "break_glass": break_glass}
-        done: answers.Edited = self._post(_at("rollouts", name, "edit"), body, key, if_match)
+        done: answers.Edited = self._post(path_of("rollouts", name, "edit"), body, key, if_match)
         return done
 
     def roll_back(
@@ -179,21 +178,21 @@ class Client:
     ) -> answers.Rollout:
         """Make the draft of a rollout that takes the devices of this one back to an earlier release."""
         body = {"to": to, "name": new_name, "reason": reason}
-        made: answers.Rollout = self._post(_at("rollouts", name, "rollback"), body, key)
+        made: answers.Rollout = self._post(path_of("rollouts", name, "rollback"), body, key)
         return made
 
     def list_plan_versions(self, name: str) -> Iterator[answers.PlanVersion]:
         """Yield the versions of a plan, oldest first."""
-        return self._all(_at("rollouts", name, "history"))
+        return self._all(path_of("rollouts", name, "history"))
 
     def draft_warrant(self, name: str, days: int = 7) -> answers.Warrant:
         """Return the claims that cosigners must sign for a rollout."""
-        found: answers.Warrant = self._get(_at("rollouts", name, "warrant"), {"days": days})
+        found: answers.Warrant = self._get(path_of("rollouts", name, "warrant"), {"days": days})
         return found
 
     def submit_warrant(self, name: str, lines: str, *, key: str | None = None) -> answers.Warrant:
         """Store the warrant of a rollout."""
-        made: answers.Warrant = self._post(_at("rollouts", name, "warrant"), {"lines": lines}, key)
+        made: answers.Warrant = self._post(path_of("rollouts", name, "warrant"), {"lines": lines}, key)
         return made
 
     def count_exposed(self, *, rollout: str = "", advisory: str = "", below: int | None = None) -> answers.Exposure:
@@ -219,22 +218,22 @@ class Client:
 
     def get_approval(self, number: int) -> answers.Proposal:
         """Return a proposal with what was said to it."""
-        found: answers.Proposal = self._get(_at("approvals", str(number)))
+        found: answers.Proposal = self._get(path_of("approvals", str(number)))
         return found
 
     def approve(self, number: int, reason: str, *, key: str | None = None) -> answers.Proposal:
         """Approve what another person proposed."""
-        done: answers.Proposal = self._post(_at("approvals", str(number), "approve"), {"reason": reason}, key)
+        done: answers.Proposal = self._post(path_of("approvals", str(number), "approve"), {"reason": reason}, key)
         return done
 
     def reject(self, number: int, reason: str, *, key: str | None = None) -> answers.Proposal:
         """Reject what was proposed; that ends it."""
-        done: answers.Proposal = self._post(_at("approvals", str(number), "reject"), {"reason": reason}, key)
+        done: answers.Proposal = self._post(path_of("approvals", str(number), "reject"), {"reason": reason}, key)
         return done
 
     def close_review(self, number: int, reason: str, *, key: str | None = None) -> answers.Review:
         """Close the review of what another person did without approvals."""
-        done: answers.Review = self._post(_at("reviews", str(number), "close"), {"reason": reason}, key)
+        done: answers.Review = self._post(path_of("reviews", str(number), "close"), {"reason": reason}, key)
         return done
 
     def list_operators(self) -> Iterator[answers.Operator]:
@@ -262,7 +261,7 @@ class Client:
     ) -> answers.NewToken:
         """Issue one more token to an account; it is shown this once."""
         body = {"days": days, "reason": reason, "break_glass": break_glass}
-        made: answers.NewToken = self._post(_at("operators", name, "tokens"), body, key)
+        made: answers.NewToken = self._post(path_of("operators", name, "tokens"), body, key)
         return made
 
     def remove_operator(
@@ -270,12 +269,12 @@ class Client:
     ) -> answers.Removed:
         """Remove an account with all its tokens."""
         body = {"reason": reason, "break_glass": break_glass}
-        done: answers.Removed = self._post(_at("operators", name, "remove"), body, key)
+        done: answers.Removed = self._post(path_of("operators", name, "remove"), body, key)
         return done
 
     def revoke_token(self, token_id: str, *, key: str | None = None) -> answers.Token:
         """End a token."""
-        done: answers.Token = self._post(_at("tokens", token_id, "revoke"), {}, key)
+        done: answers.Token = self._post(path_of("tokens", token_id, "revoke"), {}, key)
         return done
 
     def get_keyset(self) -> answers.Keyset:
@@ -309,14 +308,6 @@ class Client:
     def _all(self, path: str, query: Mapping[str, object] | None = None) -> Iterator[Any]:
         for page in self.transport.pages(path, query):
             yield from page.body
-
-
-def _at(*words: str) -> str:
-    for word in words:
-        if "/" in word or word in ("", ".", ".."):  # even quoted it would be taken for another path
-            text = f"there is no {word!r}; names are not empty, hold no slash, and are no dots alone"
-            raise RequestError(text, code="not_found")
-    return "".join(f"/{quote(word, safe='')}" for word in words)
 
 
 def _exposed(rollout: str, advisory: str, below: int | None) -> dict[str, object]:

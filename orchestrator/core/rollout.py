@@ -61,6 +61,8 @@ JUDGED = frozenset({P.RUNNING, P.PAUSED, P.INCONCLUSIVE})
 FINISHED = frozenset({P.DONE, P.ABORTED})
 """Phases that are never left."""
 UNFINISHED = frozenset(P) - FINISHED
+BEGUN = UNFINISHED - {P.DRAFT}
+"""Phases of a rollout that was started and is not over."""
 
 _RESULT = {C.START: (P.PREPARING, P.RUNNING), C.PAUSE: (P.PAUSED,), C.RESUME: (P.RUNNING, P.PREPARING)}
 _RESULT |= {C.HALT: (P.HALTED,), C.ABORT: (P.ABORTED,)}

@@ -5,7 +5,6 @@ Rules:
 - Who imported it is what the audit log says.
 """
 
-import base64
 import json
 from typing import Annotated, Any
 
@@ -19,6 +18,7 @@ from orchestrator.engine.insight import listing, views
 from orchestrator.engine.insight.listing import Wanted
 from orchestrator.errors import ConflictError, NotFoundError
 from orchestrator.ports import Store, Tx
+from orchestrator.verifier.fields import decode64
 from orchestrator.web.access import may
 from orchestrator.web.context import Context
 from orchestrator.web.cursors import Pages, pages
@@ -102,6 +102,5 @@ def _view(artifact: Artifact, releases: list[str], imported: Entry | None) -> Vi
 
 def _signer(statement: str) -> str:
     """Return the identifier of the key that signed a statement, which the importer has checked."""
-    head = statement.partition(".")[0]
-    header: View = json.loads(base64.urlsafe_b64decode(head + "=" * (-len(head) % 4)))
+    header: View = json.loads(decode64(statement.partition(".")[0].encode()))
     return str(header["kid"])

@@ -15,6 +15,8 @@ from orchestrator.core.trust.roles import Role
 from orchestrator.errors import ConflictError
 from orchestrator.ports.operators import Operator, Review, Token
 
+_IS_OPEN = proposals.c.state.in_([state.value for state in OPEN])
+
 
 class SqlOperators:
     """Accounts and their tokens in SQL."""
@@ -92,7 +94,7 @@ class SqlApprovals:
             columns.matter == matter,
             columns.object == object,
             columns.proposer == proposer,
-            columns.state.in_([state.value for state in OPEN]),
+            _IS_OPEN,
         )
         row = self._connection.execute(query).one_or_none()
         return None if row is None else self._proposal(row)
@@ -106,8 +108,7 @@ class SqlApprovals:
 
     def open_proposals(self, now: float, limit: int) -> list[Proposal]:
         """See `ports.Approvals.open_proposals`."""
-        is_open = proposals.c.state.in_([state.value for state in OPEN])
-        query = select(proposals).where(is_open, proposals.c.expires_at > now).order_by(proposals.c.id).limit(limit)
+        query = select(proposals).where(_IS_OPEN, proposals.c.expires_at > now).order_by(proposals.c.id).limit(limit)
         return [self._proposal(row) for row in self._connection.execute(query).all()]
 
     def proposals_about(self, name: str) -> list[Proposal]:

@@ -25,7 +25,7 @@ from typing import Any
 import structlog
 
 from orchestrator.core import rollout as machine
-from orchestrator.core.model import DAEMON, Phase, Rollout
+from orchestrator.core.model import DAEMON, Rollout
 from orchestrator.core.pace import ceiling
 from orchestrator.errors import UnavailableError
 from orchestrator.ports import Jump, Lane, Part, Piece, Store, Tx
@@ -36,7 +36,6 @@ JUMP_S = 5.0
 PIECE = 5000
 """Rows that one transaction looks at."""
 
-_LIVE = machine.UNFINISHED - {Phase.DRAFT}
 _log = structlog.get_logger(__name__)
 
 
@@ -124,7 +123,7 @@ def move(tx: Tx, jump: Jump, piece: Piece, now: float) -> Piece | None:
 
 def _move_rollouts(tx: Tx, jump: Jump, now: float, _after: str) -> Piece:
     """Move what is said of rollouts as a whole, and an outage."""
-    for rollout in tx.rollouts(_LIVE):
+    for rollout in tx.rollouts(machine.BEGUN):
         after = _moved(rollout, jump, now)
         if after != rollout:
             tx.save_rollout(after, None)

@@ -198,7 +198,7 @@ def _return_late_answers(
         update
         for update in recalled
         if _was_recalled(before[update.id], parcels[update.id])
-        or (update.code == NEW_KEYS and _keys_are_newer(tx, update))
+        or (update.code == NEW_KEYS and _keys_are_newer(tx, parcels[update.id]))
     ]
     wanted = [item for item in late if _is_wanted(tx, item)]
     fold(tx, [(item, Fact(FactKind.RETURN)) for item in wanted], now, done)
@@ -222,9 +222,9 @@ def _void_recalls(tx: Tx, parcels: Sequence[Parcel], now: float) -> None:
     tx.settle(moot, DeliveryState.VOID, now)
 
 
-def _keys_are_newer(tx: Tx, update: Update) -> bool:
+def _keys_are_newer(tx: Tx, parcels: Sequence[Parcel]) -> bool:
     """Say whether a keyset was taken since the device was offered the release; else its word would burn offers."""
-    planned = [item.planned_at for item in tx.parcels(update.id) if item.kind is DeliveryKind.INSTALL]
+    planned = [item.planned_at for item in parcels if item.kind is DeliveryKind.INSTALL]
     return bool(planned) and planned[-1] <= tx.keyset_taken_at()
 
 

@@ -18,7 +18,6 @@ from typing import Any
 import structlog
 
 from orchestrator.core import rollout as machine
-from orchestrator.core.model import Phase
 from orchestrator.errors import UnavailableError
 from orchestrator.ports import Lane, Store, Tx
 
@@ -28,7 +27,6 @@ CALM_S = 86_400.0
 PIECE = 500
 """Rows that one transaction looks for; each may have some more that belong to it."""
 
-_FIXED = machine.UNFINISHED - {Phase.DRAFT}
 _log = structlog.get_logger(__name__)
 
 
@@ -87,6 +85,6 @@ def _forget_updates(tx: Tx, before: float, now: float) -> int:
 
 
 def _forget_facts(tx: Tx) -> int:
-    fixed = [item for item in tx.rollouts(_FIXED) if not item.plan.open_cohort]
+    fixed = [item for item in tx.rollouts(machine.BEGUN) if not item.plan.open_cohort]
     since = [item.moved_at if item.cohort_at is None else item.cohort_at for item in fixed]
     return tx.forget_facts(min(since, default=float("inf")), PIECE)

@@ -13,7 +13,7 @@ from functools import lru_cache
 from zoneinfo import available_timezones
 
 from orchestrator.core import rollout as machine
-from orchestrator.core.model import Device, Facts, Phase
+from orchestrator.core.model import Device, Facts
 from orchestrator.core.reason import counted
 from orchestrator.core.targeting import facts, selector
 from orchestrator.core.targeting.cohort import Sieve
@@ -23,7 +23,6 @@ from orchestrator.engine.targeting.audience import CHUNK
 from orchestrator.errors import ConfigError
 from orchestrator.ports import Store, Tx
 
-_FIXED = machine.UNFINISHED - {Phase.DRAFT}
 _zones = lru_cache(maxsize=1)(available_timezones)
 
 
@@ -60,7 +59,7 @@ def change(tx: Tx, changes: Mapping[str, Change], now: float, *, actor: str) -> 
 
 def keep(tx: Tx, before: Sequence[Device], now: float) -> None:
     """Keep what is said of devices that are about to change, if a fixed cohort is on its way."""
-    if before and any(not rollout.plan.open_cohort for rollout in tx.rollouts(_FIXED)):
+    if before and any(not rollout.plan.open_cohort for rollout in tx.rollouts(machine.BEGUN)):
         tx.keep_facts(before, now)
 
 
